@@ -1,0 +1,104 @@
+"""What the analysis found, kept beside the graph and never on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from onnxscope.expr import Size
+from onnxscope.graph import Graph, Model, Node
+from onnxscope.ops.registry import Rule
+from onnxscope.ops.value import UNKNOWN, Inferred, ValueFact
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that could not be answered or doesn't fit; the report goes on without it."""
+
+    where: str
+    """Scope and node or value name."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFact:
+    """What is known of one node."""
+
+    node: Node
+    scope: str
+    """Path of the graph that holds it: "" for the main graph, else `if_3.then_branch/`."""
+    rule: Rule | None
+    """None for an op without a rule of ours (answered by onnx, by a function body, or not at all)."""
+    inferred: Inferred
+    answered: bool
+    """False where the outputs stayed unknown."""
+
+    @property
+    def label(self) -> str:
+        """Unique name for people: scope and node name."""
+        return f"{self.scope}{self.node.label}"
+
+
+@dataclass(frozen=True)
+class ScopeFacts:
+    """One graph: the main graph, a branch or loop body, or one call of a model-local function."""
+
+    path: str
+    graph: Graph
+    values: dict[str, ValueFact]
+    """By name, initializers and inputs included, outer values not."""
+    nodes: tuple[NodeFact, ...]
+    """In execution order."""
+    parent: str | None = None
+    """Path of the scope around it; None for the main graph."""
+    counted: bool = True
+    """False for the If branch that is not the larger one."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All facts of a model under one binding of its free sizes."""
+
+    model: Model
+    scopes: dict[str, ScopeFacts]
+    """By path, in order of execution; the main graph is ""."""
+    problems: tuple[Problem, ...]
+    bindings: dict[str, Size] = field(default_factory=dict)
+    """Symbol name -> size the user gave."""
+
+    @property
+    def main(self) -> ScopeFacts:
+        """The main graph."""
+        return self.scopes[""]
+
+    def nodes(self) -> Iterator[NodeFact]:
+        """Every node, those of nested graphs right after the node that holds them."""
+        yield from self._nodes_of("")
+
+    def _nodes_of(self, path: str) -> Iterator[NodeFact]:
+        for fact in self.scopes[path].nodes:
+            yield fact
+            for child in self.children.get((path, fact.node.index), ()):
+                yield from self._nodes_of(child)
+
+    @cached_property
+    def children(self) -> dict[tuple[str, int], tuple[str, ...]]:
+        """(scope path, node index) -> paths of the scopes inside that node."""
+        found: dict[tuple[str, int], tuple[str, ...]] = {}
+        for path, owner in self.owners.items():
+            found[owner] = (*found.get(owner, ()), path)
+        return found
+
+    owners: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Scope path -> (path, node index) of the node that holds it."""
+
+    def value(self, name: str, scope: str = "") -> ValueFact:
+        """The fact of a value as seen from a scope (outer scopes included); UNKNOWN where there is none."""
+        path: str | None = scope
+        while path is not None:
+            found = self.scopes[path].values.get(name)
+            if found is not None:
+                return found
+            path = self.scopes[path].parent
+        return UNKNOWN

@@ -1,0 +1,261 @@
+"""Shapes of every value: one walk in execution order, one rule per op, unknown where no rule can answer.
+
+Declared shapes in the file are used only where no rule answers: exporters leave stale ones behind, and onnx's own
+inference is wrong for some pools (ceil_mode below opset 22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from onnxscope.analysis.bindings import Bindings
+from onnxscope.analysis.facts import Facts, NodeFact, Problem, ScopeFacts
+from onnxscope.errors import FileError
+from onnxscope.expr import Expr, Size, Symbol, Worked, symbol
+from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, Type, ValueInfo, domain_of
+from onnxscope.ops import registry
+from onnxscope.ops.registry import Branch, Rule, View
+from onnxscope.ops.value import UNKNOWN, Inferred, Shape, Unanswered, ValueFact
+
+MAX_DEPTH = 40
+"""Nesting of subgraphs and function calls that is followed; deeper ones are a Problem (functions may recurse)."""
+
+
+def infer(
+    model: Model,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Facts:
+    """Shapes, types and small constants of every value of the model.
+
+    `shapes` binds whole inputs (a name in place of a number makes that axis a symbol), `dims` binds symbols by name.
+    Raises UsageError for a binding that names no input or symbol, or has the wrong rank.
+    """
+    engine = _Engine(model, Bindings.of(model, shapes or {}, dims or {}))
+    engine.run_main()
+    return engine.facts()
+
+
+class _Engine:
+    """State of one walk; everything that leaves it is frozen."""
+
+    def __init__(self, model: Model, bindings: Bindings) -> None:
+        self.model = model
+        self.bindings = bindings
+        self.scopes: dict[str, ScopeFacts] = {}
+        self.owners: dict[str, tuple[str, int]] = {}
+        self.problems: list[Problem] = [Problem(o.where, o.message) for o in model.oddities]
+        self.functions = {(domain_of(f.domain), f.name, f.overload): f for f in model.functions}
+
+    def facts(self) -> Facts:
+        ordered = {"": self.scopes[""], **self.scopes}
+        return Facts(self.model, ordered, tuple(dict.fromkeys(self.problems)), self.bindings.dims, owners=self.owners)
+
+    def run_main(self) -> None:
+        graph = self.model.graph
+        values = self._stored(graph)
+        defaults = set(values) if self.model.ir_version >= 4 else set()
+        for info in graph.inputs:
+            if info.name not in values:
+                values[info.name] = self.bindings.input_fact(info)
+            elif info.name in defaults:  # a default that the caller may override: not a constant
+                values[info.name] = replace(values[info.name], constant=False, tensor=None, data=None)
+        self.problems += self.bindings.problems
+        _Scope(self, "", graph, values, None, self.model.opset, 0).run()
+
+    @staticmethod
+    def _stored(graph: Graph) -> dict[str, ValueFact]:
+        values = {tensor.name: stored(tensor) for tensor in graph.tensors}
+        for sparse in graph.sparse:
+            values[sparse.values.name] = ValueFact(sparse.values.dtype, sparse.dims, origin="stored", constant=True)
+        return values
+
+
+def stored(tensor: Tensor) -> ValueFact:
+    """The fact of an initializer or constant."""
+    return ValueFact(tensor.dtype, tensor.dims, origin="stored", constant=True, tensor=tensor)
+
+
+class _Scope:
+    """The walk over one graph."""
+
+    def __init__(
+        self,
+        engine: _Engine,
+        path: str,
+        graph: Graph,
+        values: dict[str, ValueFact],
+        parent: _Scope | None,
+        opset: Mapping[str, int],
+        depth: int,
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.path = path
+        self.graph = graph
+        self.values = values
+        self.parent = parent
+        self.opset = opset
+        self.depth = depth
+        self.attributes = attributes
+        self.nodes: list[NodeFact] = []
+        self.declared = {v.name: v.type for v in (*graph.values, *graph.outputs)}
+
+    def run(self) -> None:
+        order = self.graph.order
+        for node in order:
+            self._step(node)
+        if len(order) < len(self.graph.nodes):
+            self._report_cycle(order)
+        self.engine.scopes[self.path] = ScopeFacts(
+            self.path, self.graph, self.values, tuple(self.nodes), None if self.parent is None else self.parent.path
+        )
+
+    def _report_cycle(self, order: tuple[Node, ...]) -> None:
+        reached = {id(node) for node in order}
+        stuck = [node for node in self.graph.nodes if id(node) not in reached]
+        names = ", ".join(node.label for node in stuck[:5])
+        self._problem(stuck[0].label, f"{len(stuck)} nodes are on a cycle or behind one and never run: {names}")
+        for node in stuck:
+            rule = registry.find(domain_of(node.domain), node.op, self.opset.get(domain_of(node.domain)))
+            self._keep(node, rule, Inferred(unknown_macs=rule is None or rule.multiplies), answered=False)
+
+    def _problem(self, where: str, message: str) -> None:
+        self.engine.problems.append(Problem(f"{self.path}{where}", message))
+
+    def lookup(self, name: str) -> ValueFact | None:
+        scope: _Scope | None = self
+        while scope is not None:
+            if name in scope.values:
+                return scope.values[name]
+            scope = scope.parent
+        return None
+
+    def _step(self, node: Node) -> None:
+        node = self._with_attributes(node)
+        domain = domain_of(node.domain)
+        version = self.opset.get(domain)
+        inputs = tuple(self._input(node, name) if name else None for name in node.inputs)
+        view = View(node, version or 0, inputs, self._runner(node), self.path)
+        function = self.engine.functions.get((domain, node.op, node.overload))
+        rule = None if function else registry.find(domain, node.op, version)
+        try:
+            inferred = self._call(function, view) if function else self._apply(rule, view)
+            answered = True
+        except (Unanswered, FileError) as stop:
+            answered = False
+            inferred = Inferred(unknown_macs=rule is None or rule.multiplies)
+            self._problem(node.label, f"{node.op}: {stop}")
+        for what, left, right in inferred.agree:
+            if left != right and not (isinstance(left, Expr) and isinstance(right, Expr)):
+                self._problem(node.label, f"{node.op}: {what} don't match: {left} and {right}")
+        constant = (rule is None or rule.deterministic) and all(fact is None or fact.constant for fact in inputs)
+        self._keep(node, rule, inferred, answered=answered, constant=constant and answered)
+
+    def _with_attributes(self, node: Node) -> Node:
+        """Inside a function body, attributes that refer to the call's get its values."""
+        if self.attributes is None or not any(a.reference for a in node.attributes):
+            return node
+        given = self.attributes
+        kept = [
+            replace(given[a.reference], name=a.name) if a.reference else a
+            for a in node.attributes
+            if not a.reference or a.reference in given
+        ]
+        return replace(node, attributes=tuple(kept))
+
+    def _input(self, node: Node, name: str) -> ValueFact:
+        found = self.lookup(name)
+        if found is None:
+            if name not in self.graph.producers:
+                self._problem(node.label, f"{node.op}: input {name!r} is produced by no node, input or initializer")
+            return UNKNOWN
+        return found
+
+    def _apply(self, rule: Rule | None, view: View) -> Inferred:
+        if rule is None:
+            return self._fallback(view)
+        try:
+            return rule.infer(view)
+        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as bad:
+            raise Unanswered(f"the node doesn't fit its specification ({type(bad).__name__}: {bad})") from bad
+
+    def _fallback(self, view: View) -> Inferred:
+        from onnxscope.ops import fallback
+
+        return fallback.infer(view, self.engine.model.ir_version)
+
+    def _call(self, function: Function, view: View) -> Inferred:
+        """Analyse a model-local function through its body."""
+        given = {a.name: a for a in (*function.defaults, *view.node.attributes)}
+        inputs = [view.inputs[i] if i < len(view.inputs) else None for i in range(len(function.inputs))]
+        values = {name: fact or UNKNOWN for name, fact in zip(function.inputs, inputs, strict=True)}
+        opset = {domain_of(domain): version for domain, version in function.opsets}
+        path = f"{self.path}{view.node.label}.{function.name}/"
+        scope = self._enter(path, view.node, function.body, values, opset, attributes=given, captures=False)
+        outputs = [scope.values.get(name, UNKNOWN) for name in function.outputs]
+        return outputs_of(outputs, macs_of(scope.nodes))
+
+    def _runner(self, node: Node):  # type: ignore[no-untyped-def]
+        def run(graph: Graph, attribute: str, inputs: Sequence[ValueFact]) -> Branch:
+            values = self.engine._stored(graph)
+            for info, fact in zip(graph.inputs, inputs, strict=False):
+                values[info.name] = fact
+            for info in graph.inputs[len(inputs) :]:
+                values[info.name] = self.engine.bindings.declared_fact(info, f"{self.path}{node.label}.{attribute}/")
+            path = f"{self.path}{node.label}.{attribute}/"
+            scope = self._enter(path, node, graph, values, self.opset, attributes=self.attributes, captures=True)
+            outputs = tuple(scope.lookup(info.name) or UNKNOWN for info in graph.outputs)
+            return Branch(outputs, macs_of(scope.nodes))
+
+        return run
+
+    def _enter(
+        self,
+        path: str,
+        node: Node,
+        graph: Graph,
+        values: dict[str, ValueFact],
+        opset: Mapping[str, int],
+        *,
+        attributes: Mapping[str, Attribute] | None,
+        captures: bool,
+    ) -> _Scope:
+        if self.depth >= MAX_DEPTH:
+            raise Unanswered(f"nested deeper than {MAX_DEPTH} graphs and calls; does a function call itself?")
+        parent = self if captures else None
+        scope = _Scope(self.engine, path, graph, values, parent, opset, self.depth + 1, attributes)
+        self.engine.owners[path] = (self.path, node.index)
+        scope.run()
+        return scope
+
+    def _keep(self, node: Node, rule: Rule | None, inferred: Inferred, *, answered: bool, constant: bool = False) -> None:
+        for index, name in enumerate(node.outputs):
+            if name:
+                fact = inferred.fact(index, constant=constant)
+                self.values[name] = self.engine.bindings.completed(fact, self.declared.get(name), f"{self.path}{name}")
+        self.nodes.append(NodeFact(node, self.path, rule, inferred, answered))
+
+
+def outputs_of(facts: Sequence[ValueFact], macs: Worked | None) -> Inferred:
+    """The answer of a node whose outputs are those of a subgraph or function body; `macs` None means unknown."""
+    return Inferred(
+        shapes=tuple(fact.shape for fact in facts),
+        dtypes=tuple(fact.dtype for fact in facts),
+        data=tuple(fact.data for fact in facts),
+        containers=tuple(fact.container for fact in facts),
+        macs=macs,
+        unknown_macs=macs is None,
+    )
+
+
+def macs_of(nodes: Sequence[NodeFact]) -> Worked | None:
+    """Sum of the nodes' MACs; None where one of them is unknown."""
+    total: Size = 0
+    for fact in nodes:
+        if fact.inferred.unknown_macs:
+            return None
+        if fact.inferred.macs is not None:
+            total = total + fact.inferred.macs.value
+    return Worked.of(total)

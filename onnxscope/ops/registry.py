@@ -1,0 +1,213 @@
+"""The table of op rules, and the view of a node that a rule gets.
+
+A rule is a function `(view, *, attribute=default, ...) -> Inferred`. Its keyword defaults are the attribute defaults
+of the specification; the engine passes what the node says. Register it with `@op`, once per name and first opset:
+
+    @op("Gemm", since=1, kind="fc", multiplies=True)
+    def gemm(n: View, *, transA: int = 0, transB: int = 0) -> Inferred: ...
+
+A rule never raises on a bad model: an accessor of `View` that can't answer raises `Unanswered`, and the engine turns
+that into unknown shapes and a `Problem` row.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from onnxscope.expr import Expr, Size, Worked, symbol
+from onnxscope.graph import AttributeValue, Graph, Node
+from onnxscope.ops.value import Data, Inferred, Shape, Unanswered, ValueFact
+
+
+class RuleFunction(Protocol):
+    """The form of a rule."""
+
+    __kwdefaults__: dict[str, Any]
+
+    def __call__(self, n: View, /, **attributes: Any) -> Inferred:
+        """Answer about one node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table."""
+
+    name: str
+    domain: str
+    since: int
+    function: Callable[..., Inferred]
+    kind: str
+    """Kind of the layer in reports: conv, conv_transpose, pool, global_pool, fc, norm or other."""
+    multiplies: bool
+    """True for matrix-like ops, whose MACs are counted; a failed rule then means an unknown count, not zero."""
+    deterministic: bool
+    """False for random ops, whose output is never a constant."""
+
+    def infer(self, view: View) -> Inferred:
+        """Call the rule with the node's attributes. Raises Unanswered."""
+        attributes = {}
+        for name, default in (self.function.__kwdefaults__ or {}).items():
+            value = view.node.attribute(name)
+            attributes[name] = default if value is None else _plain(value)
+        return self.function(view, **attributes)
+
+
+def _plain(value: AttributeValue) -> object:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, tuple) and value and isinstance(value[0], bytes):
+        return tuple(item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in value)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The answer about a subgraph."""
+
+    outputs: tuple[ValueFact, ...]
+    macs: Worked | None
+    """Sum over its nodes; None where one of them is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A node as its rule sees it: attributes apart, inputs as facts."""
+
+    node: Node
+    version: int
+    """Opset version of the node's domain."""
+    inputs: tuple[ValueFact | None, ...]
+    """One fact per input; None for an absent optional input."""
+    run: Callable[[Graph, str, Sequence[ValueFact]], Branch]
+    """Analyse a subgraph: (graph, attribute name, facts of its inputs)."""
+    scope: str = ""
+
+    def has(self, index: int) -> bool:
+        """Whether input `index` is given."""
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def fact(self, index: int) -> ValueFact:
+        """The fact of an input. Raises Unanswered where it is absent."""
+        found = self.inputs[index] if index < len(self.inputs) else None
+        if found is None:
+            raise Unanswered(f"input {index} is missing")
+        return found
+
+    def shape(self, index: int, rank: int | None = None) -> Shape:
+        """Sizes of an input. Raises Unanswered where unknown, or where the rank isn't `rank`."""
+        shape = self.fact(index).shape
+        if shape is None:
+            raise Unanswered(f"the shape of input {index} ({self.node.inputs[index]}) is unknown")
+        if rank is not None and len(shape) != rank:
+            raise Unanswered(f"input {index} ({self.node.inputs[index]}) has rank {len(shape)}, not {rank}")
+        return shape
+
+    def shape_or_none(self, index: int) -> Shape | None:
+        """Sizes of an input; None where it is absent or unknown."""
+        return fact.shape if index < len(self.inputs) and (fact := self.inputs[index]) is not None else None
+
+    def dtype(self, index: int) -> int | None:
+        """Element type of an input; None where it is absent or unknown."""
+        return fact.dtype if index < len(self.inputs) and (fact := self.inputs[index]) is not None else None
+
+    def known(self, index: int) -> Data | None:
+        """Content of an input where it is known and small, else None."""
+        return fact.known() if index < len(self.inputs) and (fact := self.inputs[index]) is not None else None
+
+    def data(self, index: int) -> Data:
+        """Content of an input. Raises Unanswered where unknown."""
+        found = self.known(index)
+        if found is None:
+            name = self.node.inputs[index] if index < len(self.node.inputs) else ""
+            raise Unanswered(f"the content of input {index} ({name or 'absent'}) is not a known constant")
+        return found
+
+    def sizes(self, index: int) -> tuple[Size, ...]:
+        """Content of an input as whole sizes (a shape, axes, repeats). Raises Unanswered where it is none."""
+        items = self.data(index).items
+        if not all(isinstance(item, (int, Expr)) for item in items):
+            raise Unanswered(f"input {index} ({self.node.inputs[index]}) does not hold whole numbers")
+        return items  # type: ignore[return-value]
+
+    def ints(self, index: int) -> tuple[int, ...]:
+        """Content of an input as plain integers. Raises Unanswered where one is unknown or symbolic."""
+        items = self.sizes(index)
+        if not all(isinstance(item, int) for item in items):
+            raise Unanswered(f"input {index} ({self.node.inputs[index]}) depends on unknown sizes")
+        return tuple(int(item) for item in items)  # type: ignore[arg-type]
+
+    def unknown(self, axis: int, output: int = 0) -> Expr:
+        """A new symbol for a size that only running the model tells; named after the value and axis."""
+        name = self.node.outputs[output] if output < len(self.node.outputs) else self.node.label
+        return symbol(f"{self.scope}{name}.dim{axis}", invented=True)
+
+    def subgraph(self, attribute: str, inputs: Sequence[ValueFact]) -> Branch:
+        """Analyse the subgraph in an attribute. Raises Unanswered where there is none."""
+        graph = self.node.attribute(attribute)
+        if not isinstance(graph, Graph):
+            raise Unanswered(f"attribute {attribute} holds no graph")
+        return self.run(graph, attribute, inputs)
+
+
+def axis_of(axis: Size, rank: int) -> int:
+    """An axis counted from the front. Raises Unanswered where it is outside [-rank, rank).
+
+    >>> axis_of(-1, 4)
+    3
+    """
+    if not isinstance(axis, int) or not -rank <= axis < rank:
+        raise Unanswered(f"axis {axis} is outside rank {rank}")
+    return axis % rank
+
+
+_RULES: dict[tuple[str, str], list[Rule]] = {}
+
+
+def op(
+    *names: str,
+    since: int = 1,
+    domain: str = "",
+    kind: str = "other",
+    multiplies: bool = False,
+    deterministic: bool = True,
+) -> Callable[[Callable[..., Inferred]], Callable[..., Inferred]]:
+    """Register a rule for the ops `names` of `domain`, from opset `since` until a newer rule takes over."""
+
+    def register(function: Callable[..., Inferred]) -> Callable[..., Inferred]:
+        for name in names:
+            rows = _RULES.setdefault((domain, name), [])
+            assert all(row.since != since for row in rows), f"two rules for {domain}:{name}-{since}"
+            rows.append(Rule(name, domain, since, function, kind, multiplies, deterministic))
+            rows.sort(key=lambda row: -row.since)
+        return function
+
+    return register
+
+
+@cache
+def _load() -> None:
+    """Import every family module of this package, so that each registers its rules: no list to keep."""
+    skip = {"__init__", "registry", "value", "fallback"}
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem not in skip and not path.stem.startswith("_"):
+            importlib.import_module(f"onnxscope.ops.{path.stem}")
+
+
+def find(domain: str, name: str, version: int | None) -> Rule | None:
+    """The newest rule not above `version` (any version where None), or None where there is no rule."""
+    _load()
+    for rule in _RULES.get((domain, name), ()):
+        if version is None or rule.since <= version:
+            return rule
+    return None
+
+
+def rules() -> tuple[Rule, ...]:
+    """Every registered rule, sorted by domain, name and opset."""
+    _load()
+    return tuple(sorted((r for rows in _RULES.values() for r in rows), key=lambda r: (r.domain, r.name, r.since)))

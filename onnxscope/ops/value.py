@@ -1,0 +1,161 @@
+"""What is known of a value, and what a rule answers about a node: the vocabulary of every op rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
+
+from onnxscope import dtypes
+from onnxscope.expr import Expr, Size, Worked, bind
+from onnxscope.graph import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Shape: TypeAlias = "tuple[Size, ...]"
+Scalar: TypeAlias = "int | float | bool | str | Expr"
+
+DATA_LIMIT = 4096
+"""Numbers that a value may have to be followed through shape arithmetic; larger tensors are weights, never read."""
+
+
+class Unanswered(Exception):
+    """A rule can't answer; the reason is for people. Raised by the accessors of `View`, caught by the engine."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """The content of a small value, elements in row-major order; each a number or a size in the model's symbols."""
+
+    shape: tuple[int, ...]
+    items: tuple[Scalar, ...]
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Data:
+        """From a numpy array (of objects or numbers)."""
+        return cls(tuple(int(n) for n in array.shape), tuple(array.reshape(-1).tolist()))
+
+    @cached_property
+    def array(self) -> np.ndarray:
+        """As an object array of shape `shape`, ready for numpy's indexing and broadcasting."""
+        import numpy as np
+
+        array = np.empty(len(self.items), dtype=object)
+        array[:] = self.items
+        return array.reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueFact:
+    """What is known of one value."""
+
+    dtype: int | None = None
+    """Element type, a number of `TensorProto.DataType`; None where unknown."""
+    shape: Shape | None = None
+    """Sizes per axis; None where not even the rank is known."""
+    container: str = ""
+    """"" for a tensor; sequence, optional or map, whose element `dtype` and `shape` then describe."""
+    origin: str = "inferred"
+    """stored (an initializer), given (a graph input), inferred, or declared (only the file says so)."""
+    constant: bool = False
+    """True where the value never depends on the model's inputs."""
+    data: Data | None = None
+    """Content found by shape arithmetic."""
+    tensor: Tensor | None = None
+    """The stored tensor itself; its numbers are read only when `known` is asked."""
+
+    def known(self) -> Data | None:
+        """The content where it is known and small (at most DATA_LIMIT numbers), else None.
+
+        Raises FileError where stored numbers can't be read.
+        """
+        if self.data is not None or self.tensor is None:
+            return self.data
+        dtype = dtypes.BY_CODE.get(self.tensor.dtype)
+        if dtype is None or dtype.kind in ("string", "complex") or not 0 <= prod(self.tensor.dims) <= DATA_LIMIT:
+            return None
+        return Data(self.tensor.dims, self.tensor.items())
+
+
+UNKNOWN = ValueFact()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How a convolution or pool reads its input, per spatial axis; auto_pad is resolved."""
+
+    kernel: Shape
+    strides: tuple[int, ...]
+    pads: Shape
+    """All begins, then all ends (ONNX order); negative pads crop."""
+    dilations: tuple[int, ...]
+    group: int = 1
+    transposed: bool = False
+    """True for ConvTranspose, whose strides enlarge the map."""
+    channels_last: bool = False
+    """True where the spatial axes are 1.. instead of 2.. (onnxruntime's NHWC ops)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inferred:
+    """A rule's answer about one node; one entry per output in each tuple, missing entries mean unknown."""
+
+    shapes: tuple[Shape | None, ...] = ()
+    dtypes: tuple[int | None, ...] = ()
+    data: tuple[Data | None, ...] = ()
+    containers: tuple[str, ...] = ()
+    macs: Worked | None = None
+    """Multiply-accumulates of the node; None for an op that does none."""
+    axes: tuple[Worked, ...] = ()
+    """Worked output sizes, one per spatial axis (for a matrix product: the inner dimension's check is in `agree`)."""
+    window: Window | None = None
+    agree: tuple[tuple[str, Size, Size], ...] = ()
+    """(what, one, other): sizes that must be equal in a valid model."""
+    note: str = ""
+    """Something a reader must know, for example which branch of an If was counted."""
+    unknown_macs: bool = False
+    """True where the node multiplies but the count isn't known."""
+
+    def fact(self, index: int, *, constant: bool) -> ValueFact:
+        """The fact of output `index`."""
+        data = self.data[index] if index < len(self.data) else None
+        shape = self.shapes[index] if index < len(self.shapes) else None
+        return ValueFact(
+            dtype=self.dtypes[index] if index < len(self.dtypes) else None,
+            shape=data.shape if data is not None else shape,
+            container=self.containers[index] if index < len(self.containers) else "",
+            constant=constant,
+            data=data,
+        )
+
+
+def one(
+    shape: Sequence[Size] | None,
+    dtype: int | None,
+    data: Data | None = None,
+    *,
+    macs: Worked | None = None,
+    axes: tuple[Worked, ...] = (),
+    window: Window | None = None,
+    agree: tuple[tuple[str, Size, Size], ...] = (),
+    note: str = "",
+) -> Inferred:
+    """The answer for a node with one output of interest."""
+    return Inferred(
+        shapes=(None if shape is None else tuple(shape),),
+        dtypes=(dtype,),
+        data=(data,),
+        macs=macs,
+        axes=axes,
+        window=window,
+        agree=agree,
+        note=note,
+    )
+
+
+def bind_shape(shape: Shape | None, values: dict[str, Size]) -> Shape | None:
+    """The shape with symbols replaced by name."""
+    return None if shape is None else tuple(bind(size, values) for size in shape)
