@@ -1,0 +1,118 @@
+"""External data: weights in other files, reached only inside the model's own folder.
+
+A location is a POSIX path relative to the folder of the model. It is refused where it leaves that folder (absolute, `..`,
+a symbolic link to elsewhere), where it is no regular file, where it has another name somewhere else (a hard link could be
+anybody's file), and where the range doesn't lie in the file or doesn't fit type and dims.
+Source: ONNX "External Data" document; onnx.proto, TensorProto.external_data.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+
+from onnxscope.errors import ExternalDataError, FileError
+from onnxscope.files.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalData:
+    """A range of another file."""
+
+    source: Source
+    """The model file that refers to it."""
+    entries: tuple[tuple[str, str], ...]
+    """As written: location, offset, length, checksum."""
+    expected: int | None
+    """Bytes that dims and type ask for; None where they can't be told, negative for impossible dims."""
+    tensor: str
+
+    @property
+    def kind(self) -> str:
+        """`external`."""
+        return "external"
+
+    @property
+    def location(self) -> str:
+        """File as written, and byte offset."""
+        entries = dict(self.entries)
+        return f"{entries.get('location', '?')}, byte {entries.get('offset', 0)}"
+
+    def problem(self) -> str | None:
+        """Why the bytes can't be had, or None; looks at the file's status, reads none of its bytes."""
+        try:
+            self.resolve()
+        except ExternalDataError as error:
+            return error.message
+        return None
+
+    def view(self) -> memoryview:
+        """The bytes: a view into the mapped file. Raises ExternalDataError with one line where they can't be had."""
+        path, offset, length = self.resolve()
+        try:
+            found = self.source.neighbour(path)
+        except FileError as error:
+            raise self._error(f"its external file {path!r} {error.message}") from None
+        if offset + length > found.size:
+            raise self._error(f"its external file {path!r} has shrunk")
+        return found.view(offset, offset + length)
+
+    def resolve(self) -> tuple[str, int, int]:
+        """Real path, offset and length. Raises ExternalDataError for anything that isn't allowed."""
+        entries = dict(self.entries)
+        location = entries.get("location", "")
+        path, status = self._find(location)
+        if not stat.S_ISREG(status.st_mode):
+            raise self._error(f"external data {location!r} is not a regular file")
+        if status.st_nlink > 1:
+            raise self._error(f"external data {location!r} has a second name (a hard link), so it may lie elsewhere")
+        offset, length = self._number(entries, "offset", 0), self._number(entries, "length", None)
+        if self.expected is not None and self.expected < 0:
+            raise self._error("has a negative size in its dims")
+        if length is None:
+            length = status.st_size - offset if self.expected is None else self.expected
+        if offset + length > status.st_size or length < 0:
+            raise self._error(
+                f"external data {location!r} ends at {status.st_size} bytes, before the range {offset} to {offset + length}"
+            )
+        if self.expected not in (None, length):
+            raise self._error(f"external data gives {length} bytes where its type and dims ask for {self.expected}")
+        return path, offset, length
+
+    def _find(self, location: str) -> tuple[str, os.stat_result]:
+        if not self.source.folders:
+            raise self._error(f"external data {location!r} can't be found: the model came without a folder")
+        if not location:
+            raise self._error("external data without a location")
+        if "\0" in location or os.path.isabs(location) or location.startswith(("/", "\\")) or location[1:2] == ":":
+            raise self._error(f"external data {location!r} is an absolute path, not one relative to the model")
+        if ".." in location.replace("\\", "/").split("/"):
+            raise self._error(f"external data {location!r} leaves the model's folder by '..'")
+        allowed = [os.path.realpath(folder) for folder in self.source.folders]
+        for folder in self.source.folders:
+            path = os.path.realpath(os.path.join(folder, location))
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue
+            if not any(_inside(path, root) for root in allowed):
+                raise self._error(f"external data {location!r} leaves the model's folder by a symbolic link")
+            return path, status
+        raise self._error(f"external data {location!r} is missing from the model's folder")
+
+    def _number(self, entries: dict[str, str], key: str, default: int | None) -> int | None:
+        text = entries.get(key)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit()):
+            raise self._error(f"external data has the {key} {text!r}, which is no natural number")
+        return int(text[:30])
+
+    def _error(self, message: str) -> ExternalDataError:
+        help = "put the file beside the model, or export again"
+        return ExternalDataError(f"tensor {self.tensor!r}: {message}", where=self.source.name, help=help)
+
+
+def _inside(path: str, root: str) -> bool:
+    return path.startswith(root.rstrip(os.sep) + os.sep)

@@ -1,0 +1,258 @@
+"""Tensors, types and other leaves of onnx.proto, decoded from the wire.
+
+Tags below are `field number << 3 | wire type`, as they stand in the file.
+Source: onnx.proto, TensorProto, SparseTensorProto, TypeProto, ValueInfoProto, StringStringEntryProto.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from math import prod
+
+from onnxscope import dtypes
+from onnxscope.files import storage
+from onnxscope.files.external import ExternalData
+from onnxscope.files.source import Source
+from onnxscope.files.wire import MAX_DEPTH, Field, Piece, WireError, fields, signed, varints
+from onnxscope.graph import DimDecl, Oddity, SparseTensor, Span, Storage, Tensor, Type, ValueInfo
+
+_DATA = {0x22: 4, 0x25: 4, 0x2A: 5, 0x28: 5, 0x32: 6, 0x3A: 7, 0x38: 7, 0x52: 10, 0x51: 10, 0x5A: 11, 0x58: 11}
+"""Tag -> number of the typed field, packed and unpacked."""
+_KINDS = {0x0A: "tensor", 0x22: "sequence", 0x2A: "map", 0x3A: "opaque", 0x42: "sparse", 0x4A: "optional"}
+
+
+class Messages:
+    """Decodes messages of one source; `oddities` fills as it goes."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.data = source.data
+        self.oddities: list[Oddity] = []
+        self.depth = 0
+
+    def note(self, where: str, message: str) -> None:
+        """Record something that a reader would not expect."""
+        self.oddities.append(Oddity(where, message))
+
+    def descend(self, levels: int, position: int) -> None:
+        """Count `levels` of nesting (negative on the way back). Raises WireError beyond protobuf's limit."""
+        self.depth += levels
+        if self.depth > MAX_DEPTH:
+            raise WireError(f"messages are nested more than {MAX_DEPTH} deep", position)
+
+    def span(self, pieces: Sequence[Piece]) -> Span | None:
+        """Where a message is; None where it is the merge of several."""
+        if len(pieces) != 1:
+            return None
+        start, end = pieces[0]
+        return Span(self.source, start, end - start)
+
+    def text(self, start: int, end: int) -> str:
+        """A string. Bytes that are no UTF-8 are kept as lone surrogates (so that they can be written back) and noted."""
+        body = self.data[start:end]
+        try:
+            return str(body, "utf-8")
+        except UnicodeDecodeError:
+            self.note(f"byte {start}", f"a text is not UTF-8: {body[:40]!r}")
+            return str(body, "utf-8", "surrogateescape")
+
+    def pair(self, start: int, end: int) -> tuple[str, str]:
+        """A StringStringEntryProto."""
+        found = {tag: self.text(a, b) for tag, a, b, _ in fields(self.data, ((start, end),)) if tag in (0x0A, 0x12)}
+        return found.get(0x0A, ""), found.get(0x12, "")
+
+    def integers(self, found: Sequence[Field]) -> tuple[int, ...]:
+        """A list of int64 from its fields, packed or not."""
+        numbers: list[int] = []
+        for tag, a, b, _ in found:
+            if tag & 7:
+                numbers += map(signed, varints(self.data, (a, b)))
+            else:
+                numbers.append(signed(a))
+        return tuple(numbers)
+
+    def floats(self, found: Sequence[Field]) -> tuple[float, ...]:
+        """A list of floats from its fields, packed or not."""
+        numbers: list[float] = []
+        for _, a, b, _ in found:
+            if (b - a) % 4:
+                raise WireError(f"a packed list of floats has {b - a} bytes", a)
+            numbers += struct.unpack(f"<{(b - a) // 4}f", self.data[a:b])
+        return tuple(numbers)
+
+    def tensor(self, pieces: Sequence[Piece]) -> Tensor:
+        """A TensorProto."""
+        dims: list[Field] = []
+        name = doc = ""
+        dtype = 0
+        held: list[Field] = []
+        others: list[Field] = []
+        for field in fields(self.data, pieces):
+            tag, a, b, _ = field
+            if tag in (0x08, 0x0A):
+                dims.append(field)
+            elif tag == 0x10:
+                dtype = _int32(a)
+            elif tag == 0x42:
+                name = self.text(a, b)
+            elif tag == 0x62:
+                doc = self.text(a, b)
+            elif tag == 0x4A or tag in _DATA:
+                held.append(field)
+            else:
+                others.append(field)
+        external, located = self._elsewhere(others, name) if others else ((), False)
+        shape = self.integers(dims)
+        stored = self._storage(name, dtype, shape, held, external, located)
+        return Tensor(name, dtype, shape, stored, doc, external, self.span(pieces))
+
+    def _elsewhere(self, others: Sequence[Field], name: str) -> tuple[tuple[tuple[str, str], ...], bool]:
+        """External-data entries, and whether the tensor says that they hold its numbers."""
+        entries, located = [], False
+        for tag, a, b, _ in others:
+            if tag == 0x6A:
+                entries.append(self.pair(a, b))
+            elif tag == 0x70:
+                located = _int32(a) == 1
+            elif tag == 0x1A:
+                self.note(f"tensor {name!r}", "is stored in segments, which no reader supports")
+        return tuple(entries), located
+
+    def _storage(
+        self,
+        name: str,
+        dtype: int,
+        dims: tuple[int, ...],
+        held: Sequence[Field],
+        external: tuple[tuple[str, str], ...],
+        located: bool,
+    ) -> Storage | None:
+        count = prod(dims) if not dims or min(dims) >= 0 else -1
+        expected = dtypes.byte_size(dtype, count)
+        if count < 0:
+            self.note(f"tensor {name!r}", f"has a negative size in its dims {list(dims)}")
+        if located:
+            return ExternalData(self.source, external, expected, name)
+        raw = [field for field in held if field[0] == 0x4A]
+        stored: storage.RawData | storage.TypedData | storage.StringData | None
+        if raw:
+            _, a, b, _ = raw[-1]
+            stored = storage.RawData(self.source, a, b - a, expected, name)
+        else:
+            stored = self._typed(name, dtype, count, held)
+        if len(held) > 1 or (held and not raw):
+            self._note_fields(name, dtype, held)
+        problem = stored.problem() if stored and count >= 0 else None
+        if problem:
+            self.note(f"tensor {name!r}", problem)
+        if stored is None and count == 0:
+            return storage.RawData(self.source, 0, 0, 0, name)
+        return stored
+
+    def _typed(
+        self, name: str, dtype: int, count: int, held: Sequence[Field]
+    ) -> storage.TypedData | storage.StringData | None:
+        number = storage.field_for(dtype)
+        runs = _runs([field for field in held if _DATA.get(field[0]) == number])
+        if not runs or number is None:
+            return None
+        if number == storage.STRINGS:
+            return storage.StringData(self.source, runs, name)
+        return storage.TypedData(self.source, number, runs, dtype, count, name)
+
+    def _note_fields(self, name: str, dtype: int, held: Sequence[Field]) -> None:
+        """Note numbers that stand in a field that the element type doesn't use, or in two fields."""
+        used = {_DATA.get(field[0], 9) for field in held}
+        names = sorted(storage.FIELD_NAMES.get(number, "raw_data") for number in used)
+        if len(used) > 1:
+            self.note(f"tensor {name!r}", f"has numbers in {' and '.join(names)}")
+        elif 9 not in used and storage.field_for(dtype) not in used:
+            self.note(f"tensor {name!r}", f"has numbers in {names[0]}, which {dtypes.name_of(dtype)} doesn't use")
+
+    def sparse(self, pieces: Sequence[Piece]) -> SparseTensor:
+        """A SparseTensorProto."""
+        parts: dict[int, list[Piece]] = {0x0A: [], 0x12: []}
+        dims = []
+        for field in fields(self.data, pieces):
+            tag, a, b, _ = field
+            if tag in parts:
+                parts[tag].append((a, b))
+            elif tag in (0x18, 0x1A):
+                dims.append(field)
+        return SparseTensor(self.tensor(parts[0x0A]), self.tensor(parts[0x12]), self.integers(dims))
+
+    def value_info(self, start: int, end: int) -> ValueInfo:
+        """A ValueInfoProto."""
+        name, types = "", []
+        for tag, a, b, _ in fields(self.data, ((start, end),)):
+            if tag == 0x0A:
+                name = self.text(a, b)
+            elif tag == 0x12:
+                types.append((a, b))
+        return ValueInfo(name, self.type(types), Span(self.source, start, end - start))
+
+    def type(self, pieces: Sequence[Piece]) -> Type:
+        """A TypeProto; of its kinds the last one given holds."""
+        last, body = 0, []
+        for tag, a, b, _ in fields(self.data, pieces):
+            if tag in _KINDS:
+                body = [*body, (a, b)] if tag == last else [(a, b)]
+                last = tag
+        if last in (0x0A, 0x42):
+            return self._tensor_type(_KINDS[last], body)
+        if last in (0x22, 0x2A, 0x4A):
+            return self._container_type(_KINDS[last], body)
+        return Type(_KINDS.get(last, ""))
+
+    def _tensor_type(self, kind: str, pieces: Sequence[Piece]) -> Type:
+        dtype, shape = 0, []
+        for tag, a, b, _ in fields(self.data, pieces):
+            if tag == 0x08:
+                dtype = _int32(a)
+            elif tag == 0x12:
+                shape.append((a, b))
+        if not shape:
+            return Type(kind, dtype)
+        dims = [self._dim(a, b) for tag, a, b, _ in fields(self.data, shape) if tag == 0x0A]
+        return Type(kind, dtype, tuple(dims))
+
+    def _container_type(self, kind: str, pieces: Sequence[Piece]) -> Type:
+        key, element = 0, []
+        inner = 0x12 if kind == "map" else 0x0A
+        for tag, a, b, _ in fields(self.data, pieces):
+            if tag == inner:
+                element.append((a, b))
+            elif tag == 0x08 and kind == "map":
+                key = _int32(a)
+        self.descend(2, pieces[0][0])
+        found = self.type(element) if element else None
+        self.descend(-2, 0)
+        return Type(kind, key, None, found)
+
+    def _dim(self, start: int, end: int) -> DimDecl:
+        found: DimDecl = None
+        for tag, a, b, _ in fields(self.data, ((start, end),)):
+            if tag == 0x08:
+                found = signed(a)
+            elif tag == 0x12:
+                found = self.text(a, b) or None
+        return found
+
+
+def _int32(value: int) -> int:
+    """The low 32 bits as a signed number: what protobuf makes of an int32 or enum."""
+    return ((value & 0xFFFFFFFF) ^ 0x80000000) - 0x80000000
+
+
+def _runs(held: Sequence[Field]) -> tuple[storage.Run, ...]:
+    """Fields of one list as runs: each packed payload is one, and so is each unbroken row of unpacked fields."""
+    runs: list[storage.Run] = []
+    for tag, start, end, begin in held:
+        if tag & 7 == 2:
+            runs.append((tag, start, end))
+        elif runs and runs[-1][0] == tag and runs[-1][2] == begin:
+            runs[-1] = (tag, runs[-1][1], end)
+        else:
+            runs.append((tag, begin, end))
+    return tuple(runs)
