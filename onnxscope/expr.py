@@ -334,13 +334,22 @@ def maximum(*sizes: Size) -> Size:
 
 def _extremum(kind: str, sizes: Iterable[Size], wins: Callable[[Size, Size], bool]) -> Size:
     kept: list[Size] = []
-    for size in sizes:
+    for size in (inner for outer in sizes for inner in _lone(outer, kind) or (outer,)):
         if any(wins(other, size) for other in kept):
             continue
         kept = [other for other in kept if not wins(size, other)] + [size]
     if len(kept) == 1:
         return kept[0]
     return _atom(Extremum(kind, tuple(sorted(kept, key=lambda s: (isinstance(s, Expr), str(s))))))
+
+
+def _lone(size: Size, kind: str) -> tuple[Size, ...]:
+    """The arguments of a size that is one minimum or maximum and nothing else; () for any other size."""
+    if isinstance(size, Expr) and len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
+        atom = size.terms[0][0][0]
+        if isinstance(atom, Extremum) and atom.kind == kind:
+            return atom.args
+    return ()
 
 
 def at_least(left: Size, right: Size) -> bool:
@@ -351,6 +360,8 @@ def at_least(left: Size, right: Size) -> bool:
     """
     if isinstance(left, int) and isinstance(right, int):
         return left >= right
+    if any(at_least(arg, right) for arg in _lone(left, "max")) or any(at_least(left, arg) for arg in _lone(right, "min")):
+        return True
     a, b = _as_floor(left), _as_floor(right)
     if a and b and a[1] == b[1] and _nonnegative(a[0] - b[0]):
         return True  # a floor grows with its numerator
@@ -378,6 +389,7 @@ def lower_bound(size: Size) -> Coefficient | None:
     """A number that the size never falls below while symbols are >= 1 (invented ones >= 0), or None."""
     if isinstance(size, int):
         return size
+    whole = _integral(size)
     for _ in range(8):
         relaxed = _relaxed(size)
         if relaxed is None:
@@ -385,12 +397,23 @@ def lower_bound(size: Size) -> Coefficient | None:
         size = relaxed
     total: Coefficient = 0
     for monomial, coefficient in terms_of(size):
-        if not monomial:
-            total += coefficient
-        elif coefficient < 0 or not all(isinstance(atom, Symbol) for atom in monomial):
+        bound = _monomial_bound(monomial)
+        if monomial and (coefficient < 0 or bound is None):
             return None
-        elif not any(isinstance(atom, Symbol) and atom.invented for atom in monomial):
-            total += coefficient
+        total += coefficient * (bound or 0)
+    return -(-total // 1) if whole else total  # a whole number above -1/2 is at least 0
+
+
+def _monomial_bound(monomial: Monomial) -> Coefficient | None:
+    """A number that a product of sizes never falls below; None where one of them may be negative."""
+    total: Coefficient = 1
+    for atom in monomial:
+        bound = int(not atom.invented) if isinstance(atom, Symbol) else None
+        if bound is None and len(monomial) > 1:
+            bound = lower_bound(_atom(atom))  # type: ignore[assignment]
+        if bound is None or bound < 0:
+            return None
+        total *= bound
     return total
 
 
