@@ -118,9 +118,14 @@ class Inferred:
     """Something a reader must know, for example which branch of an If was counted."""
     unknown_macs: bool = False
     """True where the node multiplies but the count isn't known."""
+    tensors: tuple[Tensor | None, ...] = ()
+    """The stored tensor that an output is (Constant); its numbers are read only when asked for."""
 
     def fact(self, index: int, *, constant: bool) -> ValueFact:
         """The fact of output `index`."""
+        tensor = self.tensors[index] if index < len(self.tensors) else None
+        if tensor is not None:
+            return ValueFact(tensor.dtype, tensor.dims, origin="stored", constant=constant, tensor=tensor)
         data = self.data[index] if index < len(self.data) else None
         shape = self.shapes[index] if index < len(self.shapes) else None
         return ValueFact(
