@@ -1,0 +1,55 @@
+"""Multiply-accumulates (MACs): one MAC is one product added to a sum; bias adds and activations are none.
+
+Counted: convolutions, matrix products, Einsum contractions, attention and recurrent cells. An If counts its larger
+branch, a Loop its body times the trips. What isn't known stays unknown and lowers the coverage; it never counts as 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.expr import Size
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """MACs of a model for one run."""
+
+    total: Size
+    """Sum over the nodes whose MACs are known; a lower bound where `known < possible`."""
+    known: int
+    """Nodes that do MACs with a known count."""
+    possible: int
+    """Nodes that do, or (custom and unanswered ops) may do, MACs."""
+    unknown: tuple[str, ...]
+    """Labels of the nodes without a count."""
+
+    @property
+    def coverage(self) -> float:
+        """known / possible; 1.0 where no node does MACs."""
+        return self.known / self.possible if self.possible else 1.0
+
+
+def count(facts: Facts) -> Cost:
+    """Add up the MACs of the main graph; nodes with subgraphs stand for their bodies."""
+    total: Size = 0
+    known: list[NodeFact] = []
+    unknown: list[NodeFact] = []
+    for fact in facts.nodes():
+        has_body = (fact.scope, fact.node.index) in facts.children
+        if is_folded(facts, fact):
+            continue
+        if fact.inferred.unknown_macs:
+            unknown += [] if has_body and fact.answered else [fact]
+        elif fact.inferred.macs is not None:
+            known += [] if has_body else [fact]
+        if fact.scope == "" and fact.inferred.macs is not None and not fact.inferred.unknown_macs:
+            total = total + fact.inferred.macs.value
+    return Cost(total, len(known), len(known) + len(unknown), tuple(fact.label for fact in unknown))
+
+
+def is_folded(facts: Facts, fact: NodeFact) -> bool:
+    """Whether a node only computes constants, which runtimes do once when they load the model."""
+    outputs = [name for name in fact.node.outputs if name]
+    return bool(outputs) and all(facts.value(name, fact.scope).constant for name in outputs)

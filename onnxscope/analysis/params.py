@@ -1,0 +1,301 @@
+"""Parameters: which stored numbers each layer uses, each number stored once, buffers and scales apart.
+
+A parameter is a stored number that training would change: weights, biases, normalization scales, embeddings, learned
+constants. Not parameters: shapes, axes and other integers, quantization scales and zero points, BatchNorm's running
+mean and variance (these are counted as buffers), and single-number constants such as the 0.5 of a Gelu.
+A weight reached through a chain of constant nodes (Transpose, Reshape, Cast, DequantizeLinear, Identity, ...) belongs
+to the layer at the end of the chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnxscope import dtypes
+from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.expr import Size, Worked, worked_product
+from onnxscope.graph import Tensor, domain_of
+from onnxscope.ops.value import Shape
+
+WEIGHT, BIAS, STATISTIC = "weight", "bias", "statistic"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One stored tensor as a layer uses it."""
+
+    key: tuple[str, str] | int
+    """Identity of the stored numbers: the tensor object, or (scope, value) of the node that generates them."""
+    name: str
+    role: str
+    """weight, bias or statistic."""
+    shape: Shape
+    dtype: int
+    count: Size
+    generated: str = ""
+    """Op that makes the numbers at run time (ConstantOfShape); "" where the file stores them."""
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of the stored numbers, packed; None where unknown."""
+        return dtypes.byte_size(self.dtype, self.count) if isinstance(self.count, int) else None
+
+
+@dataclass(frozen=True, slots=True)
+class LayerParams:
+    """What one layer uses."""
+
+    weight: Size
+    bias: Size
+    total: Size
+    """weight + bias; running statistics apart."""
+    statistics: Size
+    """BatchNorm's running mean and variance."""
+    shared_with: tuple[str, ...]
+    """Labels of other layers that use one of its tensors, in execution order."""
+    dtype: str | None
+    """Element type of the weights as stored (int8 for a quantized layer)."""
+    nbytes: int
+    formula: str
+    """Worked count, for example `(5*5*1 + 1)*32 = 832`."""
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """Parameter counts of a model."""
+
+    layers: dict[tuple[str, int], LayerParams]
+    """(scope, node index) -> counts, for layers that use any, in execution order."""
+    total: Size
+    """Each stored number once, running statistics apart."""
+    trainable: Size
+    """Sum over layers of what each uses: torch's `parameters()` where no BatchNorm was folded."""
+    buffers: Size
+    """Running statistics, each stored number once."""
+    by_kind: dict[str, Size]
+    """Kind of layer -> its part of `trainable`, sorted by name."""
+    weight_bytes: int
+    """Bytes of parameters and buffers, each stored once (0 for generated ones)."""
+    bytes_by_dtype: dict[str, int]
+    notes: tuple[str, ...]
+    """What a reader must know: generated weights, merged tensors."""
+
+
+_SECOND = {1: WEIGHT, 2: BIAS}
+_QUANTIZED = {"QLinearConv": {3: WEIGHT, 8: BIAS}, "ConvInteger": {1: WEIGHT}, "MatMulInteger": {0: WEIGHT, 1: WEIGHT}}
+_QUANTIZED |= {"QLinearMatMul": {0: WEIGHT, 3: WEIGHT}, "QGemm": {3: WEIGHT, 6: BIAS}, "QAttention": {1: WEIGHT, 2: BIAS}}
+_QUANTIZED |= {"MatMulIntegerToFloat": {1: WEIGHT, 6: BIAS}, "DynamicQuantizeMatMul": {1: WEIGHT, 4: BIAS}}
+_QUANTIZED |= {"MatMulNBits": {1: WEIGHT, 5: BIAS}, "QLinearAdd": {0: WEIGHT, 3: WEIGHT}, "QLinearMul": {0: WEIGHT, 3: WEIGHT}}
+_QUANTIZED |= {"DynamicQuantizeLSTM": {1: WEIGHT, 2: WEIGHT, 3: BIAS}, "QLinearConcat": {}}
+_ROLES: dict[str, dict[int, str]] = {
+    **_QUANTIZED,
+    **dict.fromkeys(("Conv", "FusedConv", "NhwcConv", "NhwcFusedConv", "ConvTranspose", "DeformConv"), _SECOND),
+    "DeformConv": {1: WEIGHT, 3: BIAS},
+    **dict.fromkeys(("Gemm", "FusedGemm"), {0: WEIGHT, 1: WEIGHT, 2: BIAS}),
+    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization", "GroupNorm"), _SECOND),
+    "BatchNormalization": {1: WEIGHT, 2: BIAS, 3: STATISTIC, 4: STATISTIC},
+    "SkipLayerNormalization": {2: WEIGHT, 3: BIAS, 4: BIAS},
+    "EmbedLayerNormalization": {2: WEIGHT, 3: WEIGHT, 4: WEIGHT, 5: WEIGHT, 6: BIAS},
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), {1: WEIGHT, 2: WEIGHT, 3: BIAS, 7: WEIGHT}),
+    "Attention": {1: WEIGHT, 2: BIAS},
+    "PRelu": {1: WEIGHT},
+    "BiasGelu": {1: BIAS},
+    "FastGelu": {1: BIAS},
+}
+"""Op -> input -> role. Ops that aren't listed: every constant float input of more than one number is a weight."""
+
+_NO_PARAMETERS = frozenset(
+    "Clip Resize Upsample Pad OneHot Dropout QuantizeLinear DequantizeLinear DynamicQuantizeLinear ConstantOfShape "
+    "Expand-shape Range Shape Size NonMaxSuppression RoiAlign Tile TopK Greater Less Equal GreaterOrEqual LessOrEqual "
+    "Identity QLinearLeakyRelu QLinearSigmoid QLinearAveragePool QLinearGlobalAveragePool QLinearSoftmax Loop If Scan "
+    "Where-condition Mod".split()
+)
+"""Ops whose constant inputs are settings, not parameters."""
+
+
+def count(facts: Facts) -> Params:
+    """Count the parameters of every layer."""
+    found: dict[tuple[str, int], tuple[NodeFact, tuple[Parameter, ...]]] = {}
+    users: dict[tuple[str, str] | int, list[str]] = {}
+    for fact in facts.nodes():
+        parameters = tuple(_parameters(facts, fact))
+        if parameters:
+            found[fact.scope, fact.node.index] = fact, parameters
+            for parameter in parameters:
+                users.setdefault(parameter.key, []).append(fact.label)
+    layers = {key: _layer(fact, parameters, users) for key, (fact, parameters) in found.items()}
+    return _totals(found, layers)
+
+
+def _totals(
+    found: dict[tuple[str, int], tuple[NodeFact, tuple[Parameter, ...]]], layers: dict[tuple[str, int], LayerParams]
+) -> Params:
+    stored = {p.key: p for _, parameters in found.values() for p in parameters}
+    learned = [p for p in stored.values() if p.role != STATISTIC]
+    by_kind: dict[str, Size] = {}
+    for key, layer in layers.items():
+        kind = kind_of(found[key][0])
+        by_kind[kind] = by_kind.get(kind, 0) + layer.total
+    by_dtype: dict[str, int] = {}
+    for parameter in stored.values():
+        if not parameter.generated and parameter.nbytes is not None:
+            name = dtypes.name_of(parameter.dtype) or "unknown"
+            by_dtype[name] = by_dtype.get(name, 0) + parameter.nbytes
+    total: Size = sum((p.count for p in learned), 0)
+    trainable: Size = sum((layer.total for layer in layers.values()), 0)
+    return Params(
+        layers=layers,
+        total=total,
+        trainable=trainable,
+        buffers=sum((p.count for p in stored.values() if p.role == STATISTIC), 0),
+        by_kind=dict(sorted(by_kind.items())),
+        weight_bytes=sum(by_dtype.values()),
+        bytes_by_dtype=dict(sorted(by_dtype.items())),
+        notes=tuple(_notes(learned, total, trainable)),
+    )
+
+
+def _notes(learned: list[Parameter], total: Size, trainable: Size) -> Iterator[str]:
+    generated: Size = sum((p.count for p in learned if p.generated), 0)
+    if generated:
+        makers = ", ".join(sorted({p.generated for p in learned if p.generated}))
+        yield f"{generated} of {total} parameters are generated by {makers} when the model runs, not stored in the file"
+    if total != trainable:
+        yield (
+            f"layers use {trainable} parameters, the file stores {total}: "
+            "some tensors are used by several layers (tied weights, or equal tensors that the exporter merged)"
+        )
+
+
+def kind_of(fact: NodeFact) -> str:
+    """Kind of a layer in reports: conv, conv_transpose, pool, global_pool, fc, norm or other."""
+    return fact.rule.kind if fact.rule else "other"
+
+
+def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
+    op = fact.node.op
+    if op in _NO_PARAMETERS or _is_constant(facts, fact):
+        return
+    roles = _ROLES.get(op)
+    seen: set[tuple[str, str] | int] = set()
+    for index, name in enumerate(fact.node.inputs):
+        role = WEIGHT if roles is None else roles.get(index)
+        if not name or role is None or not facts.value(name, fact.scope).constant:
+            continue
+        for parameter in trace(facts, fact.scope, name, role):
+            strict = roles is None
+            if parameter.key not in seen and not (strict and not _learnable(parameter)):
+                seen.add(parameter.key)
+                yield parameter
+
+
+def _learnable(parameter: Parameter) -> bool:
+    """Whether a constant in an unlisted place counts: floats, stored, more than one number."""
+    dtype = dtypes.BY_CODE.get(parameter.dtype)
+    quantized = parameter.dtype in (dtypes.INT8, dtypes.UINT8, 21, 22)
+    return bool(dtype and (dtype.kind == "float" or quantized)) and parameter.count != 1 and not parameter.generated
+
+
+def _is_constant(facts: Facts, fact: NodeFact) -> bool:
+    outputs = [name for name in fact.node.outputs if name]
+    return bool(outputs) and all(facts.value(name, fact.scope).constant for name in outputs)
+
+
+_THROUGH = frozenset("Transpose Reshape Cast CastLike Identity Squeeze Unsqueeze Flatten Expand Slice Tile Pad Gather".split())
+
+
+def trace(facts: Facts, scope: str, name: str, role: str) -> Iterator[Parameter]:
+    """The stored tensors at the end of the chain of constant nodes that makes a value."""
+    path, producer = _producer(facts, scope, name)
+    value = facts.value(name, scope)
+    if value.tensor is not None:
+        tensor: Tensor = value.tensor
+        yield Parameter(id(tensor), name, role, tensor.dims, tensor.dtype, tensor.count)
+    elif producer is None:
+        return
+    elif producer.op == "ConstantOfShape":
+        if value.shape is not None:
+            count = worked_product(value.shape).value
+            yield Parameter((path, name), name, role, value.shape, value.dtype or 1, count, producer.op)
+    elif producer.op in ("DequantizeLinear", "QuantizeLinear") or producer.op in _THROUGH:
+        yield from trace(facts, path, producer.inputs[0], role)
+    else:
+        for source in producer.inputs:
+            if source:
+                yield from (p for p in trace(facts, path, source, role) if _learnable(p))
+
+
+def _producer(facts: Facts, scope: str, name: str):  # type: ignore[no-untyped-def]
+    """(scope, node) that makes a value as seen from a scope; node None for an input or initializer."""
+    path: str | None = scope
+    while path is not None:
+        inside = facts.scopes[path]
+        if name in inside.values:
+            return path, inside.graph.producers.get(name)
+        path = inside.parent
+    return scope, None
+
+
+def _layer(fact: NodeFact, parameters: tuple[Parameter, ...], users: dict[tuple[str, str] | int, list[str]]) -> LayerParams:
+    def total(role: str) -> Size:
+        return sum((p.count for p in parameters if p.role == role), 0)
+
+    shared: dict[str, None] = {}
+    for parameter in parameters:
+        shared.update((label, None) for label in users[parameter.key] if label != fact.label)
+    weights = [p for p in parameters if p.role == WEIGHT] or list(parameters)
+    return LayerParams(
+        weight=total(WEIGHT),
+        bias=total(BIAS),
+        total=total(WEIGHT) + total(BIAS),
+        statistics=total(STATISTIC),
+        shared_with=tuple(shared),
+        dtype=dtypes.name_of(weights[0].dtype),
+        nbytes=sum(p.nbytes or 0 for p in parameters),
+        formula=str(_formula(fact, [p for p in parameters if p.role != STATISTIC])),
+        parameters=parameters,
+    )
+
+
+def _formula(fact: NodeFact, parameters: list[Parameter]) -> Worked:
+    """The textbook form where the shapes have it, else the sum of the tensors' sizes."""
+    weights = [p for p in parameters if p.role == WEIGHT]
+    biases = [p for p in parameters if p.role == BIAS]
+    plain = _sum_formula(parameters)
+    if len(weights) != 1 or len(biases) > 1:
+        return plain
+    outputs, inputs = _fan(fact, weights[0].shape)
+    if not inputs:
+        return plain
+    worked = worked_product(inputs)
+    if biases and biases[0].count == outputs:
+        worked = worked + 1
+    elif biases:
+        return plain
+    worked = worked * outputs
+    return worked if worked.value == plain.value else plain
+
+
+def _fan(fact: NodeFact, shape: Shape) -> tuple[Size, Shape]:
+    """(outputs, factors of the inputs of each) of a weight: kernel first, then channels."""
+    kind = kind_of(fact)
+    if kind == "conv" and len(shape) >= 3:
+        return shape[0], (*shape[2:], shape[1])
+    if kind == "conv_transpose" and len(shape) >= 3:
+        return shape[1], (*shape[2:], shape[0])
+    if kind == "fc" and len(shape) == 2:
+        across = fact.node.op in ("Gemm", "FusedGemm", "QGemm", "FusedMatMul") and fact.node.attribute("transB")
+        return (shape[0], shape[1:]) if across else (shape[1], shape[:1])
+    return 0, ()
+
+
+def _sum_formula(parameters: list[Parameter]) -> Worked:
+    if len(parameters) == 2 and parameters[0].shape == parameters[1].shape and len(parameters[0].shape) == 1:
+        return 2 * Worked.of(parameters[0].count)
+    total: Worked | None = None
+    for parameter in parameters:
+        size = worked_product(parameter.shape)
+        total = size if total is None else total + size
+    return total or Worked.of(0)

@@ -1,0 +1,263 @@
+"""Receptive fields: how much of the input one cell of a map sees, and where.
+
+Per axis of a value: `size` (input pixels that one cell depends on), `stride` (input pixels between neighbouring cells)
+and `start` (coordinate of the first pixel that the first cell sees; negative: in the padding). A window op turns
+(r, j, s) into r + dilation*(k - 1)*j, stride*j, s - pad*j.
+Source: Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019, equations
+for single-path networks; branches are merged to the smallest interval that covers them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+from onnxscope.analysis.facts import Facts, NodeFact, Problem
+from onnxscope.graph import Node
+from onnxscope.ops.value import Scalar, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Receptive field along one axis, in input pixels."""
+
+    size: int
+    stride: Fraction
+    start: Fraction
+
+    @property
+    def centre(self) -> Fraction:
+        """Centre of the first cell's field."""
+        return self.start + Fraction(self.size - 1, 2)
+
+
+Axes: TypeAlias = "tuple[Field | None, ...]"
+"""One entry per axis of a value; None where a cell sees the whole axis or it isn't known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceptiveFields:
+    """Receptive fields of every value of the main graph."""
+
+    axes: dict[str, Axes]
+    problems: tuple[Problem, ...]
+    """Branches that meet with different strides or centres."""
+
+    def spatial(self, fact: NodeFact) -> tuple[Field, ...] | None:
+        """Fields along the spatial axes of a node's first output; None past a global op."""
+        axes = self.axes.get(fact.node.outputs[0], ()) if fact.node.outputs and not fact.scope else ()
+        last = fact.inferred.window is not None and fact.inferred.window.channels_last
+        found = axes[1:-1] if last else axes[2:]
+        return tuple(f for f in found if f) if found and all(found) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A node with what its tracer needs."""
+
+    fact: NodeFact
+    inputs: tuple[Axes | None, ...]
+    """Fields of each input; None for a constant or absent one."""
+    shapes: tuple[Shape | None, ...]
+    output: Shape
+    pads: tuple[Scalar, ...] | None
+    """Content of a second input where it is known: Pad's pads."""
+
+
+def trace(facts: Facts) -> ReceptiveFields:
+    """Follow every axis of every input through the main graph."""
+    found: dict[str, Axes] = {}
+    problems: list[Problem] = []
+    stored = facts.main.graph.initializers
+    for info in facts.main.graph.inputs:
+        shape = facts.value(info.name).shape
+        if info.name not in stored and shape is not None:
+            found[info.name] = (Field(1, Fraction(1), Fraction(0)),) * len(shape)
+    for fact in facts.main.nodes:
+        for place, name in enumerate(fact.node.outputs):
+            shape = facts.value(name).shape if name else None
+            if shape is None or facts.value(name).constant:
+                continue
+            step = _Step(fact, *_sources(facts, fact.node, found), shape, _pads(facts, fact))
+            tracer = _TRACERS.get(fact.node.op, _unknown)
+            found[name] = tracer(step) if place == 0 or fact.node.op in ("Split", "MaxPool") else (None,) * len(shape)
+            if place == 0:
+                problems += _misaligned(step)
+    return ReceptiveFields(found, tuple(problems))
+
+
+def _sources(
+    facts: Facts, node: Node, found: dict[str, Axes]
+) -> tuple[tuple[Axes | None, ...], tuple[Shape | None, ...]]:
+    fields: list[Axes | None] = []
+    shapes: list[Shape | None] = []
+    for name in node.inputs:
+        value = facts.value(name)
+        shapes.append(value.shape)
+        constant = not name or value.constant
+        fields.append(None if constant or value.shape is None else found.get(name, (None,) * len(value.shape)))
+    return tuple(fields), tuple(shapes)
+
+
+def _pads(facts: Facts, fact: NodeFact) -> tuple[Scalar, ...] | None:
+    if fact.node.op != "Pad" or len(fact.node.inputs) < 2 or len(fact.node.inputs) > 3:
+        return None
+    data = facts.value(fact.node.inputs[1]).known()
+    return None if data is None else data.items
+
+
+def _unknown(step: _Step) -> Axes:
+    return (None,) * len(step.output)
+
+
+def _window(step: _Step) -> Axes:
+    """Conv, pools and ConvTranspose: windows on the spatial axes, all channels mixed."""
+    window, source = step.fact.inferred.window, step.inputs[0]
+    if window is None or source is None:
+        return _unknown(step)
+    rank = len(window.kernel)
+    first = 1 if window.channels_last else 2
+    change = _transposed_axis if window.transposed else _window_axis
+    out: list[Field | None] = [None] * len(step.output)
+    out[0] = source[0]
+    for i in range(rank):
+        kernel, begin, field = window.kernel[i], window.pads[i], source[first + i]
+        if field is not None and isinstance(kernel, int) and isinstance(begin, int):
+            out[first + i] = change(field, kernel, begin, window.strides[i], window.dilations[i])
+    return tuple(out)
+
+
+def _window_axis(field: Field, kernel: int, begin: int, stride: int, dilation: int) -> Field:
+    reach = dilation * (kernel - 1) * field.stride
+    return Field(field.size + _ceil(reach), field.stride * stride, field.start - begin * field.stride)
+
+
+def _transposed_axis(field: Field, kernel: int, begin: int, stride: int, dilation: int) -> Field:
+    """Output o reads inputs i with o = i*stride - begin + m*dilation, 0 <= m < kernel: at most reach//stride + 1 of them."""
+    reach = dilation * (kernel - 1)
+    first = -((reach - begin) // stride)
+    return Field(field.size + _ceil(reach // stride * field.stride), field.stride / stride, field.start + first * field.stride)
+
+
+def _ceil(value: Fraction | int) -> int:
+    return -((-value) // 1)  # type: ignore[return-value]
+
+
+def _pointwise(step: _Step) -> Axes:
+    """Each output element depends on the elements at its own place of every input (numpy broadcasting)."""
+    rank = len(step.output)
+    merged: list[list[Field | None]] = [[] for _ in range(rank)]
+    for field, shape in zip(step.inputs, step.shapes, strict=True):
+        if field is None or shape is None:
+            continue
+        offset = rank - len(shape)
+        for axis, (entry, size) in enumerate(zip(field, shape, strict=True)):
+            if 0 <= offset + axis and (size != 1 or step.output[offset + axis] == 1 or entry is None):
+                merged[offset + axis].append(entry)
+    return tuple(_merge(entries) for entries in merged)
+
+
+def _merge(entries: list[Field | None]) -> Field | None:
+    """The smallest interval that covers all fields; None where one is unknown or the strides differ."""
+    known = [entry for entry in entries if entry is not None]
+    if not known or len(known) < len(entries) or len({field.stride for field in known}) > 1:
+        return None
+    start = min(field.start for field in known)
+    end = max(field.start + field.size for field in known)
+    return Field(_ceil(end - start), known[0].stride, start)
+
+
+def _misaligned(step: _Step) -> list[Problem]:
+    fields = [field for field in step.inputs if field is not None]
+    if _TRACERS.get(step.fact.node.op) not in (_pointwise, _concat) or len(fields) < 2:
+        return []
+    for axis in range(2, len(step.output)):
+        known = [f[axis] for f in fields if len(f) == len(step.output) and f[axis] is not None]
+        if len({f.stride for f in known if f}) > 1:
+            strides = ", ".join(sorted({str(f.stride) for f in known if f}))
+            return [Problem(step.fact.label, f"branches with different strides meet here ({strides} input pixels)")]
+        if len({f.centre for f in known if f}) > 1:
+            centres = ", ".join(str(float(c)) for c in sorted({f.centre for f in known if f}))
+            return [Problem(step.fact.label, f"misaligned branches meet here: their first cells are centred at {centres}")]
+    return []
+
+
+def _transpose(step: _Step) -> Axes:
+    perm = step.fact.node.attribute("perm")
+    source = step.inputs[0]
+    if source is None:
+        return _unknown(step)
+    order = perm if isinstance(perm, tuple) else tuple(range(len(source)))[::-1]
+    return tuple(source[int(axis)] for axis in order)  # type: ignore[arg-type]
+
+
+def _concat(step: _Step) -> Axes:
+    axis = step.fact.node.attribute("axis")
+    fields = [field for field in step.inputs if field is not None]
+    joined = axis % len(step.output) if isinstance(axis, int) else 1
+    same = [field for field in fields if len(field) == len(step.output)]
+    return tuple(None if i == joined else _merge([f[i] for f in same]) for i in range(len(step.output)))
+
+
+def _pad(step: _Step) -> Axes:
+    """Padding in front moves the first cell out of the image; only constant pads are followed."""
+    source, before = step.inputs[0], step.shapes[0]
+    pads = step.fact.node.attribute("pads")
+    if source is None or before is None:
+        return _unknown(step)
+    if not isinstance(pads, tuple):
+        pads = step.pads if step.pads is not None and len(step.pads) == 2 * len(source) else None
+    if pads is None or not all(isinstance(pad, int) for pad in pads):
+        return tuple(f if a == b else None for f, a, b in zip(source, before, step.output, strict=True))
+    return tuple(
+        Field(f.size, f.stride, f.start - int(pad) * f.stride) if f else None  # type: ignore[arg-type]
+        for f, pad in zip(source, pads, strict=False)
+    )
+
+
+def _same_sizes(step: _Step) -> Axes:
+    """Ops that mix along some axes: axes whose size stays are followed, the others aren't (Slice, Reduce, Resize)."""
+    source, before = step.inputs[0], step.shapes[0]
+    if source is None or before is None or len(before) != len(step.output):
+        return _unknown(step)
+    return tuple(f if a == b else None for f, a, b in zip(source, before, step.output, strict=True))
+
+
+def _reshape(step: _Step) -> Axes:
+    """Squeeze, Unsqueeze and Reshape: axes of the same size keep their field, in order, while only 1s come and go."""
+    source, before = step.inputs[0], step.shapes[0]
+    if source is None or before is None:
+        return _unknown(step)
+    kept = [(size, field) for size, field in zip(before, source, strict=True) if size != 1]
+    wanted = [size for size in step.output if size != 1]
+    if [size for size, _ in kept] != wanted:
+        return _unknown(step)
+    fields = iter(field for _, field in kept)
+    return tuple(next(fields) if size != 1 else None for size in step.output)
+
+
+_POINTWISE = (
+    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BiasGelu BitShift Cast CastLike Ceil Celu Clip Cos "
+    "Cosh DequantizeLinear Div Dropout Elu Equal Erf Exp FastGelu Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish "
+    "Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow QLinearAdd "
+    "QLinearLeakyRelu QLinearMul QLinearSigmoid QuantizeLinear QuickGelu Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin "
+    "Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor LRN Split"
+).split()
+_WINDOWS = (
+    "Conv FusedConv QLinearConv ConvInteger NhwcConv NhwcFusedConv ConvTranspose MaxPool AveragePool LpPool "
+    "QLinearAveragePool NhwcMaxPool"
+).split()
+_TRACERS: dict[str, Callable[[_Step], Axes]] = {
+    **dict.fromkeys(_POINTWISE, _pointwise),
+    **dict.fromkeys(_WINDOWS, _window),
+    **dict.fromkeys(("Squeeze", "Unsqueeze", "Reshape", "Flatten"), _reshape),
+    "Transpose": _transpose,
+    "Concat": _concat,
+    "QLinearConcat": _concat,
+    "Pad": _pad,
+    **dict.fromkeys(("LayerNormalization", "LpNormalization"), _same_sizes),
+}
+"""Op -> how its output's fields follow from its inputs'. Ops that aren't listed end the trace (global pools, Resize,
+Slice, InstanceNormalization, which looks at the whole map)."""

@@ -1,0 +1,115 @@
+"""Closed forms: output sizes as one expression of the input size, where height and width are free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import lcm
+
+from onnxscope.analysis.facts import Facts
+from onnxscope.expr import Expr, Floor, Size, Symbol, bind, symbol, symbols, terms_of
+from onnxscope.ops.value import Shape
+
+SEARCH_LIMIT = 1 << 20
+"""Largest input size that is tried for `minimum_input`, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spatial:
+    """How map sizes follow from the free spatial sizes of the inputs."""
+
+    closed_form: dict[str, tuple[Size, ...]]
+    """Value name -> its axes that depend on a free spatial size, in order (all spatial axes of a feature map)."""
+    minimum_input: dict[str, int | None]
+    """Symbol -> smallest size with every window of the model at least one position; None where none was found."""
+    exact_input_step: dict[str, int | None]
+    """Symbol -> smallest step by which the input grows so that the deepest map grows by whole cells, no stage drops a
+    remainder; None where the map doesn't grow evenly."""
+
+
+def closed_forms(facts: Facts, feature_maps: Iterable[str] = ()) -> Spatial:
+    """Closed forms of every graph output and of `feature_maps` (the values in front of FC heads)."""
+    free = free_spatial(facts)
+    forms: dict[str, tuple[Size, ...]] = {}
+    for name in dict.fromkeys((*feature_maps, *(info.name for info in facts.main.graph.outputs))):
+        shape = facts.value(name).shape
+        if shape is not None:
+            forms[name] = _spatial_axes(shape, free)
+    kept = {name: sizes for name, sizes in forms.items() if sizes}
+    sizes = [size for sizes in kept.values() for size in sizes if isinstance(size, Expr)]
+    return Spatial(
+        closed_form=kept if free else {},
+        minimum_input={name: _minimum(facts, name) for name in free},
+        exact_input_step={name: _step(name, sizes) for name in free},
+    )
+
+
+def free_spatial(facts: Facts) -> tuple[str, ...]:
+    """Names of the symbols that size an axis after the first of an input with at least 3 axes, in input order.
+
+    The batch is no spatial axis: a symbol that sizes the first axis of some input is left out.
+    """
+    found: dict[str, None] = {}
+    batch: set[Symbol] = set()
+    stored = facts.main.graph.initializers
+    for info in facts.main.graph.inputs:
+        shape = facts.value(info.name).shape
+        if info.name in stored or shape is None or len(shape) < 3:
+            continue
+        batch |= symbols(shape[0])
+        for size in shape[1:]:
+            found.update((s.name, None) for s in sorted(symbols(size), key=str))
+    return tuple(name for name in found if name not in {s.name for s in batch})
+
+
+def _spatial_axes(shape: Shape, free: tuple[str, ...]) -> tuple[Size, ...]:
+    depends = [bool({s.name for s in symbols(size)} & set(free)) for size in shape]
+    if len(shape) > 2 and any(depends[2:]):
+        return shape[2:]
+    return tuple(size for size, yes in zip(shape, depends, strict=True) if yes)
+
+
+def _minimum(facts: Facts, name: str) -> int | None:
+    """Smallest size of one symbol with all window positions >= 1; sizes grow with the input, so halving finds it."""
+    needed = {axis.value for fact in facts.main.nodes for axis in fact.inferred.axes}
+    needed |= {size for info in facts.main.graph.outputs for size in facts.value(info.name).shape or ()}
+    sizes = [size for size in needed if {s.name for s in symbols(size)} == {name}]
+
+    def fits(value: int) -> bool:
+        bound = [bind(size, {name: value}) for size in sizes]
+        return all(isinstance(size, int) and size >= 1 for size in bound)
+
+    high = 1
+    while not fits(high):
+        high *= 2
+        if high > SEARCH_LIMIT:
+            return None
+    low = high // 2 + 1 if high > 1 else 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle + 1, high)
+    return high
+
+
+def _step(name: str, sizes: list[Expr]) -> int | None:
+    own = [size for size in sizes if {s.name for s in symbols(size)} == {name}]
+    period = lcm(1, *(d for size in own for d in _denominators(size)))
+    steps: list[int] = []
+    for size in own:
+        grown = bind(size, {name: symbol(name) + period}) - size
+        if not isinstance(grown, int) or grown < 1 or period % grown:
+            return None
+        step = period // grown
+        steps.append(step if bind(size, {name: symbol(name) + step}) - size == 1 else period)
+    return lcm(*steps) if steps else None
+
+
+def _denominators(size: Size) -> list[int]:
+    found: list[int] = []
+    for monomial, _ in terms_of(size):
+        for atom in monomial:
+            if isinstance(atom, Floor) and isinstance(atom.denominator, int):
+                found += [atom.denominator, *_denominators(atom.numerator)]
+    return found
+
+

@@ -1,0 +1,1 @@
+"""Facts -> candidates and refusals: what could be rewritten, and why not where it can't."""

@@ -1,0 +1,242 @@
+"""Layout propagation: which vectors are flattened feature maps, and in which order.
+
+A feature map [N, C, *S] that is flattened is only viewed as a vector. This module follows every value of the main
+graph and says what it is a view of: the map itself (perhaps transposed), a vector of all its elements, or a `lifted`
+vector, computed from such a one by fully connected layers. Everything else is lost, with the op that lost it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.expr import Size, product
+from onnxscope.ops.value import Shape
+
+MAP, VECTOR, LIFTED, LOST = "map", "vector", "lifted", "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What a value is a view of."""
+
+    kind: str
+    """map, vector, lifted or lost."""
+    base: str = ""
+    """Name of the feature map [N, C, *S] behind it."""
+    channels: Size = 0
+    """C of that map."""
+    spatial: Shape = ()
+    """S of that map."""
+    order: tuple[int, ...] = ()
+    """Axes of the base map in the order of this value: (0, 2, 3, 1) for a channels-last view, (2, 3, 1) for a vector
+    flattened from it, (1, 2, 3) for the usual one."""
+    reason: str = ""
+    """For a lost value: what stands between it and the feature map."""
+
+
+Layouts: TypeAlias = "dict[str, Layout]"
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Where a fully connected op keeps its operands."""
+
+    data: int
+    """Input with the activations."""
+    weight: int
+    """Input with the weight."""
+    bias: int | None = None
+
+
+FULLY_CONNECTED: dict[str, Weight] = {
+    "Gemm": Weight(0, 1, 2),
+    "FusedGemm": Weight(0, 1, 2),
+    "MatMul": Weight(0, 1),
+    "FusedMatMul": Weight(0, 1),
+    "QGemm": Weight(0, 3, 6),
+    "QLinearMatMul": Weight(0, 3),
+    "MatMulInteger": Weight(0, 1),
+    "MatMulIntegerToFloat": Weight(0, 1, 6),
+    "DynamicQuantizeMatMul": Weight(0, 1, 4),
+    "MatMulNBits": Weight(0, 1, 5),
+}
+
+
+def is_fully_connected(facts: Facts, fact: NodeFact) -> bool:
+    """Whether a node multiplies its input by a constant matrix: a fully connected layer."""
+    places = FULLY_CONNECTED.get(fact.node.op)
+    if places is None or len(fact.node.inputs) <= places.weight:
+        return False
+    left = facts.value(fact.node.inputs[places.data], fact.scope).constant
+    right = facts.value(fact.node.inputs[places.weight], fact.scope).constant
+    return left != right
+
+
+def propagate(facts: Facts) -> Layouts:
+    """The layout of every value of the main graph that comes from an input or map with spatial axes."""
+    found: Layouts = {}
+    stored = facts.main.graph.initializers
+    for info in facts.main.graph.inputs:
+        shape = facts.value(info.name).shape
+        if info.name not in stored and shape is not None and len(shape) >= 3:
+            found[info.name] = _fresh(info.name, shape)
+    for fact in facts.main.nodes:
+        if fact.node.outputs and fact.node.outputs[0]:
+            layout = _step(facts, fact, found)
+            if layout is not None:
+                found[fact.node.outputs[0]] = layout
+    return found
+
+
+def _fresh(name: str, shape: Shape) -> Layout:
+    return Layout(MAP, name, shape[1], shape[2:], tuple(range(len(shape))))
+
+
+def _step(facts: Facts, fact: NodeFact, found: Layouts) -> Layout | None:
+    output = fact.node.outputs[0]
+    shape = facts.value(output).shape
+    if shape is None or facts.value(output).constant:
+        return None
+    if fact.inferred.window is not None or fact.rule and fact.rule.kind == "global_pool":
+        return _fresh(output, shape) if len(shape) >= 3 else None
+    sources = [found[name] for name in fact.node.inputs if name in found]
+    if not sources:
+        return None
+    lost = next((layout for layout in sources if layout.kind == LOST), None)
+    if lost is not None:
+        return lost
+    result = _rule(facts, fact)(_Step(facts, fact, shape, tuple(sources)))
+    return result or Layout(LOST, sources[0].base, reason=f"{fact.node.op} {fact.label} has no convolutional twin here")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    facts: Facts
+    fact: NodeFact
+    shape: Shape
+    sources: tuple[Layout, ...]
+    """Layouts of the inputs that have one, in order."""
+
+    @property
+    def before(self) -> Shape | None:
+        """Shape of the first input."""
+        return self.facts.value(self.fact.node.inputs[0]).shape
+
+    @property
+    def output(self) -> str:
+        return self.fact.node.outputs[0]
+
+
+def _rule(facts: Facts, fact: NodeFact) -> Callable[[_Step], Layout | None]:
+    if is_fully_connected(facts, fact):
+        return _connected
+    return _RULES.get(fact.node.op, _same)
+
+
+def _same(step: _Step) -> Layout | None:
+    """Pointwise ops, and any op that keeps the shape of its tracked input: the view stays what it was."""
+    first = step.sources[0]
+    others = [other for other in step.sources[1:] if other.kind != first.kind or other.order != first.order]
+    tracked = next(step.facts.value(n).shape for n in step.fact.node.inputs if step.facts.value(n).shape is not None)
+    wide = [
+        shape
+        for name in step.fact.node.inputs
+        if name and not (value := step.facts.value(name)).constant and (shape := value.shape) is not None
+    ]
+    if others or step.shape not in wide or tracked is None or step.fact.node.op in _MIXERS:
+        return None
+    if first.kind == MAP and first.order == tuple(range(len(step.shape))):
+        return _fresh(step.output, step.shape)
+    return first
+
+
+def _connected(step: _Step) -> Layout | None:
+    first = step.sources[0]
+    if first.kind == MAP:
+        if first.order[-1] != 1:
+            return None
+        return replace(first, channels=step.shape[-1])
+    return Layout(LIFTED, first.base, step.shape[-1], (1,) * len(first.spatial), (1,))
+
+
+def _transpose(step: _Step) -> Layout | None:
+    first = step.sources[0]
+    perm = step.fact.node.attribute("perm")
+    order = perm if isinstance(perm, tuple) else tuple(range(len(first.order)))[::-1]
+    if first.kind != MAP or len(order) != len(first.order):
+        return None
+    turned = tuple(first.order[int(axis)] for axis in order)  # type: ignore[arg-type]
+    if turned == tuple(range(len(turned))):
+        return _fresh(step.output, step.shape)
+    return replace(first, order=turned)
+
+
+def _flatten(step: _Step) -> Layout | None:
+    """Flatten, Reshape and Squeeze: all axes but the batch merged into one, or only 1s that come and go."""
+    first, before = step.sources[0], step.before
+    if before is None:
+        return None
+    if len(step.shape) == 2 and first.kind == MAP and first.order[0] == 0:
+        merged = product(before[1:])
+        fixed = isinstance(merged, int)
+        if not fixed or (step.shape[1] == merged and step.shape[0] == before[0]):
+            return Layout(VECTOR, first.base, first.channels, first.spatial, first.order[1:])
+        return None
+    if first.kind != MAP and len(step.shape) == 2 and step.shape[1] == before[-1]:
+        return first
+    kept = [size for size in before[1:] if size != 1] == [size for size in step.shape[1:] if size != 1]
+    if first.kind == MAP and kept and len(step.shape) >= 3 and step.shape[0] == before[0]:
+        plain = first.order == tuple(range(len(first.order)))
+        return _fresh(step.output, step.shape) if plain and step.shape[1] == first.channels else None
+    if first.kind != MAP and kept and step.shape[0] == before[0]:
+        return first if len(step.shape) == 2 else None
+    return None
+
+
+def _reduce(step: _Step) -> Layout | None:
+    """A mean, maximum or sum over all spatial axes is a global pool; keepdims=0 drops the 1s."""
+    first, before = step.sources[0], step.before
+    if first.kind != MAP or before is None:
+        return _same(step)
+    plain = first.order == tuple(range(len(first.order)))
+    if len(step.shape) == len(before) and plain and step.shape[:2] == before[:2] and set(step.shape[2:]) == {1}:
+        return _fresh(step.output, step.shape)
+    if len(step.shape) == 2 and step.shape == (before[0], first.channels):
+        return Layout(VECTOR, first.base, first.channels, (1,) * len(first.spatial), (1, *range(2, len(before))))
+    return None
+
+
+def _concat(step: _Step) -> Layout | None:
+    if len(step.sources) < len(step.fact.node.inputs):
+        return Layout(LOST, step.sources[0].base, reason=f"{step.fact.label} joins the features with values that come from no feature map")
+    kinds = {(layout.kind, layout.order) for layout in step.sources}
+    if len(kinds) == 1 and step.sources[0].kind == MAP:
+        plain = step.sources[0].order == tuple(range(len(step.shape)))
+        return _fresh(step.output, step.shape) if plain else None
+    pooled = all(layout.kind != MAP and set(layout.spatial) == {1} for layout in step.sources)
+    if pooled:
+        return Layout(LIFTED, step.sources[0].base, step.shape[-1], step.sources[0].spatial, (1,))
+    return Layout(LOST, step.sources[0].base, reason=f"{step.fact.label} joins several flattened maps")
+
+
+def _part(step: _Step) -> Layout | None:
+    """Slice, Split, Gather and Pad on a map give a map of another size; on a vector the order would have to be known."""
+    first = step.sources[0]
+    if first.kind == MAP and first.order == tuple(range(len(step.shape))):
+        return _fresh(step.output, step.shape)
+    if first.kind == LIFTED and len(step.shape) == 2:
+        return replace(first, channels=step.shape[1])
+    return None
+
+
+_MIXERS = frozenset("LSTM GRU RNN Attention MultiHeadAttention CumSum CumProd Scan Loop If Gather ReverseSequence".split())
+_RULES: dict[str, Callable[[_Step], Layout | None]] = {
+    **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _flatten),
+    **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum"), _reduce),
+    **dict.fromkeys(("Slice", "Split", "Pad", "Resize", "Upsample"), _part),
+    **dict.fromkeys(("Concat", "QLinearConcat"), _concat),
+    "Transpose": _transpose,
+}
