@@ -1,0 +1,346 @@
+"""Polynomials over symbols, floors and extrema, in canonical form: the arithmetic of sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from math import gcd
+from typing import TypeAlias
+
+Size: TypeAlias = "int | Expr"
+Atom: TypeAlias = "Symbol | Floor | Extremum"
+Monomial: TypeAlias = "tuple[Atom, ...]"
+"""A product of atoms in sorted order; the empty product is 1."""
+Coefficient: TypeAlias = "int | Fraction"
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A size that is not known."""
+
+    name: str
+    invented: bool = False
+    """True for a size that depends on data; the name then tells the value and axis."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """floor(numerator / denominator)."""
+
+    numerator: Expr
+    denominator: Size
+
+    def __str__(self) -> str:
+        return f"{bracketed(self.numerator)}//{bracketed(self.denominator)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Extremum:
+    """The smallest (`min`) or largest (`max`) of the arguments."""
+
+    kind: str
+    args: tuple[Size, ...]
+
+    def __str__(self) -> str:
+        return f"{self.kind}({', '.join(map(str, self.args))})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Expr:
+    """A polynomial over atoms with at least one atom; one without is an int.
+
+    Coefficients are whole, but for fractions between a Mul and a Floor of a file's shape arithmetic.
+    Made by arithmetic on `symbol(...)`, never by hand.
+    """
+
+    terms: tuple[tuple[Monomial, Coefficient], ...]
+
+    def __add__(self, other: Size) -> Size:
+        return _combine(self, other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Size) -> Size:
+        return _combine(self, other, -1)
+
+    def __rsub__(self, other: Size) -> Size:
+        return _combine(scaled(self, -1), other, 1)
+
+    def __neg__(self) -> Size:
+        return scaled(self, -1)
+
+    def __mul__(self, other: Size | Fraction) -> Size:
+        if isinstance(other, (int, Fraction)):
+            return scaled(self, other)
+        return _product(self, other)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Size) -> Size:
+        return floor_div(self, other)
+
+    def __rfloordiv__(self, other: Size) -> Size:
+        return floor_div(other, self)
+
+    def __mod__(self, other: Size) -> Size:
+        return self - other * floor_div(self, other)
+
+    def __rmod__(self, other: Size) -> Size:
+        return other - self * floor_div(other, self)
+
+    def __str__(self) -> str:
+        return _text(self)
+
+    def __repr__(self) -> str:
+        return f"Expr({str(self)!r})"
+
+
+def symbol(name: str, *, invented: bool = False) -> Expr:
+    """A size known only by name.
+
+    >>> symbol("batch size") + 1
+    Expr('batch size + 1')
+    """
+    return Expr((((Symbol(name, invented),), 1),))
+
+
+def _whole(value: Coefficient) -> Coefficient:
+    return value if isinstance(value, int) or value.denominator != 1 else value.numerator
+
+
+def _build(terms: dict[Monomial, Coefficient]) -> Size:
+    kept = [(monomial, coefficient) for monomial, coefficient in terms.items() if coefficient]
+    if not kept:
+        return 0
+    if len(kept) == 1 and not kept[0][0] and isinstance(kept[0][1], int):
+        return kept[0][1]
+    if len(kept) > 1:
+        kept.sort(key=lambda term: _order(term[0]))
+    return Expr(tuple(kept))
+
+
+def _atom_order(atom: Atom) -> tuple[bool, str]:
+    return not isinstance(atom, Symbol), str(atom)
+
+
+def _order(monomial: Monomial) -> tuple[int, tuple[tuple[bool, str], ...]]:
+    """Highest degree first, then by atoms, symbols before floors: admissible, as exact division needs."""
+    return -len(monomial), tuple(map(_atom_order, monomial))
+
+
+def terms_of(size: Size | Fraction) -> tuple[tuple[Monomial, Coefficient], ...]:
+    """The terms of a polynomial; a number has one term without atoms, zero has none."""
+    if isinstance(size, Expr):
+        return size.terms
+    return (((), size),) if size else ()
+
+
+def _combine(left: Size, right: Size | Fraction, sign: int) -> Size:
+    if not isinstance(right, (int, Expr, Fraction)):
+        return NotImplemented
+    terms = dict(terms_of(left))
+    for monomial, coefficient in terms_of(right):
+        terms[monomial] = _whole(terms.get(monomial, 0) + sign * coefficient)
+    return _build(terms)
+
+
+def scaled(expr: Size, factor: Coefficient) -> Size:
+    """The size times a number."""
+    return _build({monomial: _whole(coefficient * factor) for monomial, coefficient in terms_of(expr)})
+
+
+def _product(left: Expr, right: Expr) -> Size:
+    terms: dict[Monomial, Coefficient] = {}
+    for a, ca in left.terms:
+        for b, cb in right.terms:
+            monomial = tuple(sorted(a + b, key=_atom_order)) if a and b else a + b
+            terms[monomial] = _whole(terms.get(monomial, 0) + ca * cb)
+    return _build(terms)
+
+
+def constant_of(size: Size) -> Coefficient:
+    """The term without atoms.
+
+    >>> constant_of(symbol("H") + 3)
+    3
+    """
+    return dict(terms_of(size)).get((), 0)
+
+
+def floor_div(left: Size, right: Size) -> Size:
+    """floor(left / right) in canonical form. Raises ZeroDivisionError for a divisor of 0."""
+    if isinstance(left, int) and isinstance(right, int):
+        return left // right
+    exact = exact_div(left, right)
+    if exact is not None and is_whole(exact):
+        return exact
+    if isinstance(right, int) and isinstance(left, Expr):
+        return _floor_by_number(left, right)
+    if isinstance(left, int):
+        left = Expr((((), left),))
+    return size_of(Floor(left, right))
+
+
+def ceil_div(left: Size, right: Size) -> Size:
+    """ceil(left / right), as -((-left)//right); for a whole divisor above 0 as (left + right - 1)//right.
+
+    >>> ceil_div(symbol("H"), 2)
+    Expr('(H + 1)//2')
+    """
+    if isinstance(right, int) and right > 0:
+        return (left + right - 1) // right
+    return -((-left) // right)
+
+
+def floor(size: Size | Fraction) -> Size:
+    """The largest whole size not above a rational expression.
+
+    >>> floor(symbol("H")*Fraction(1, 2))
+    Expr('H//2')
+    """
+    if isinstance(size, Fraction):
+        return size.numerator // size.denominator
+    if isinstance(size, int):
+        return size
+    scale = _common_denominator(size)
+    return floor_div(scaled(size, scale), scale)
+
+
+def _common_denominator(size: Size) -> int:
+    scale = 1
+    for _, coefficient in terms_of(size):
+        scale *= coefficient.denominator // gcd(scale, coefficient.denominator)
+    return scale
+
+
+def is_whole(size: Size) -> bool:
+    """Whether every coefficient is an integer."""
+    return all(isinstance(coefficient, int) for _, coefficient in terms_of(size))
+
+
+def _floor_by_number(left: Expr, right: int) -> Size:
+    """floor(left/right): take out what divides, cancel the common factor, collapse an inner floor."""
+    if right < 0:
+        return floor_div(-left, -right)
+    if not is_whole(left):
+        scale = _common_denominator(left)
+        return floor_div(scaled(left, scale), right * scale)
+    outside: dict[Monomial, Coefficient] = {}
+    inside: dict[Monomial, Coefficient] = {}
+    for monomial, coefficient in left.terms:
+        quotient, remainder = divmod(int(coefficient), right)
+        if monomial and remainder:
+            quotient, remainder = 0, int(coefficient)
+        outside[monomial], inside[monomial] = quotient, remainder
+    whole, rest = _build(outside), _build(inside)
+    if isinstance(rest, int):
+        return whole + rest // right
+    return whole + _cancelled_floor(rest, right)
+
+
+def _cancelled_floor(left: Expr, right: int) -> Size:
+    shared = gcd(right, *(int(coefficient) for monomial, coefficient in left.terms if monomial))
+    if shared > 1:  # floor((g*E + r)/(g*m)) = floor((E + floor(r/g))/m) for a whole E
+        reduced: dict[Monomial, Coefficient] = {m: int(c) // shared for m, c in left.terms}
+        return floor_div(_build(reduced), right // shared)
+    inner = [(m, c) for m, c in left.terms if len(m) == 1 and isinstance(m[0], Floor) and c == 1]
+    if len(inner) == 1:
+        floor_atom = inner[0][0][0]
+        assert isinstance(floor_atom, Floor)
+        if isinstance(floor_atom.denominator, int):  # (x//b + r)//d = (x + b*r)//(b*d)
+            others = _build({m: c for m, c in left.terms if m != inner[0][0]})
+            return floor_div(
+                floor_atom.numerator + floor_atom.denominator * others, floor_atom.denominator * right
+            )
+    return size_of(Floor(left, right))
+
+
+def size_of(atom: Atom) -> Expr:
+    """An atom as a size."""
+    return Expr((((atom,), 1),))
+
+
+def exact_div(left: Size, right: Size) -> Size | None:
+    """The polynomial q with q*right == left, or None where there is none.
+
+    >>> exact_div(6*symbol("H")*symbol("W"), 2*symbol("W"))
+    Expr('3*H')
+    """
+    if isinstance(left, int) and isinstance(right, int):
+        return left // right if right and left % right == 0 else None
+    divisor = terms_of(right)
+    if not divisor:
+        raise ZeroDivisionError(f"{left} // 0")
+    quotient: Size = 0
+    rest = left
+    for _ in range(64):
+        if rest == 0:
+            return quotient
+        step = _divide_term(terms_of(rest)[0], divisor[0])
+        if step is None:
+            return None
+        quotient, rest = quotient + step, rest - step * right
+    return None
+
+
+def _divide_term(left: tuple[Monomial, Coefficient], right: tuple[Monomial, Coefficient]) -> Size | None:
+    atoms = list(left[0])
+    for atom in right[0]:
+        if atom not in atoms:
+            return None
+        atoms.remove(atom)
+    ratio = _whole(Fraction(left[1]) / right[1])
+    return _build({tuple(atoms): ratio}) if isinstance(ratio, int) else None
+
+
+@lru_cache(maxsize=4096)
+def _text(expr: Expr) -> str:
+    absorbed = as_floor(expr)
+    if absorbed is not None and constant_of(expr):
+        return f"{bracketed(absorbed[0])}//{absorbed[1]}"
+    parts: list[str] = []
+    for monomial, coefficient in expr.terms:
+        sign = "-" if coefficient < 0 else "+"
+        body = _term_text(monomial, -coefficient if coefficient < 0 else coefficient)
+        parts.append(f"{sign} {body}" if parts else body if sign == "+" else f"-{body}")
+    return " ".join(parts)
+
+
+def _term_text(monomial: Monomial, coefficient: Coefficient) -> str:
+    alone = len(monomial) == 1 and coefficient == 1
+    factors = [f"({atom})" if isinstance(atom, Floor) and not alone else str(atom) for atom in monomial]
+    if coefficient != 1 or not factors:
+        number = str(coefficient) if isinstance(coefficient, int) else f"({coefficient})"
+        factors.insert(0, number)
+    return "*".join(factors)
+
+
+def bracketed(size: Size) -> str:
+    """Text of a size as an operand: sums, products and floors in brackets, numbers and symbols without."""
+    if isinstance(size, int):
+        return str(size)
+    monomial, coefficient = size.terms[0]
+    lone = len(size.terms) == 1 and coefficient == 1 and len(monomial) == 1
+    return str(size) if lone and not isinstance(monomial[0], Floor) else f"({size})"
+
+
+def as_floor(size: Size) -> tuple[Size, int] | None:
+    """(x, d) where the size is x//d for a number d: one floor with coefficient 1 plus a constant."""
+    constant = constant_of(size)
+    match terms_of(size - constant):
+        case (((Floor(numerator, int() as denominator),), 1),):
+            return numerator + scaled(denominator, constant), denominator
+    return None
+
+
+def product(sizes: Iterable[Size]) -> Size:
+    """The product of all sizes; 1 where there are none."""
+    total: Size = 1
+    for size in sizes:
+        total = total * size
+    return total
