@@ -1,8 +1,9 @@
 """Nodes, graphs, functions and models of onnx.proto, decoded from the wire into the values of `graph`.
 
-Protobuf's rules hold: fields come in any order, of a scalar that is given twice the last wins, a message that is given
-twice is the merge of both, lists of numbers may be packed or not, and fields that nobody knows are kept for the writer.
-What a reader would not expect is noted as an `Oddity`; only bytes that can't be read at all stop the reading.
+Protobuf's rules hold: fields come in any order, of a scalar that is given twice the last wins, a message that
+is given twice is the merge of both, lists of numbers may be packed or not, and fields that nobody knows are
+kept for the writer. What a reader would not expect is noted as an `Oddity`; only bytes that can't be read at
+all stop the reading.
 Source: onnx.proto (field numbers); protobuf's "Encoding" page.
 
 Tags below are `field number << 3 | wire type`, as they stand in the file.
@@ -13,8 +14,10 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from onnxscope.files.messages import Messages
+from onnxscope.files.source import Source
 from onnxscope.files.wire import Field, Piece, fields, signed
 from onnxscope.graph import (
     Attribute,
@@ -33,11 +36,14 @@ FLOAT, INT, STRING, TENSOR, GRAPH, FLOATS, INTS, STRINGS = 1, 2, 3, 4, 5, 6, 7, 
 TENSORS, GRAPHS, SPARSE, SPARSES, TYPE, TYPES = 9, 10, 11, 12, 13, 14
 ATTRIBUTE_TAGS: dict[int, tuple[int, ...]] = {
     FLOAT: (0x15,), INT: (0x18,), STRING: (0x22,), TENSOR: (0x2A,), GRAPH: (0x32,), FLOATS: (0x3D, 0x3A),
-    INTS: (0x40, 0x42), STRINGS: (0x4A,), TENSORS: (0x52,), GRAPHS: (0x5A,), SPARSE: (0xB2,), SPARSES: (0xBA,),
-    TYPE: (0x72,), TYPES: (0x7A,),
+    INTS: (0x40, 0x42), STRINGS: (0x4A,), TENSORS: (0x52,), GRAPHS: (0x5A,), SPARSE: (0xB2,),
+    SPARSES: (0xBA,), TYPE: (0x72,), TYPES: (0x7A,),
 }  # fmt: skip
 """AttributeProto.AttributeType -> tags of the field that holds such a value, unpacked and packed."""
 _HOLDS = {tag: kind for kind, tags in ATTRIBUTE_TAGS.items() for tag in tags}
+_PLAIN = frozenset((FLOAT, INT, STRING, FLOATS, INTS, STRINGS))
+"""Types whose values have no place in the file."""
+_SHORT = 64
 _NODE_TEXTS = frozenset((0x1A, 0x22, 0x32, 0x3A, 0x42))
 _FUNCTION_TEXTS = frozenset((0x0A, 0x42, 0x52, 0x6A))
 
@@ -45,8 +51,25 @@ _FUNCTION_TEXTS = frozenset((0x0A, 0x42, 0x52, 0x6A))
 class Decoder(Messages):
     """Decodes a model from one source."""
 
+    def __init__(self, source: Source) -> None:
+        super().__init__(source)
+        self._attributes: dict[bytes, Attribute] = {}
+
     def attribute(self, start: int, end: int) -> Attribute:
-        """An AttributeProto. Old files give no type: it then is the one whose field is set."""
+        """An AttributeProto. The same few (`strides = [1, 1]`) come again and again: short ones are kept."""
+        if end - start > _SHORT:
+            return self._attribute(start, end)
+        body = self.data[start:end]
+        found = self._attributes.get(body)
+        if found is None:
+            noted = len(self.oddities)
+            found = self._attribute(start, end)
+            if found.type in _PLAIN and noted == len(self.oddities):
+                self._attributes[body] = found
+        return found
+
+    def _attribute(self, start: int, end: int) -> Attribute:
+        """Old files give no type: it then is the one whose field is set."""
         found: dict[int, list[Field]] = {}
         for field in fields(self.data, ((start, end),)):
             if field[0] in found:
@@ -73,7 +96,9 @@ class Decoder(Messages):
         if kind not in ATTRIBUTE_TAGS:
             self.note(f"attribute {name!r}", f"has the type {kind}, which no ONNX release knows")
         elif held and held != [kind] and set(held) != {kind}:
-            self.note(f"attribute {name!r}", f"says that its type is {kind} but holds a value of type {held[0]}")
+            self.note(
+                f"attribute {name!r}", f"says that its type is {kind} but holds a value of type {held[0]}"
+            )
         return kind
 
     def _value(self, kind: int, found: dict[int, list[Field]]) -> AttributeValue:
@@ -92,22 +117,22 @@ class Decoder(Messages):
         attributes: list[Attribute] = []
         metadata: list[tuple[str, str]] = []
         texts: dict[int, str] = {}
-        text = self.text
-        for tag, a, b, _ in fields(self.data, ((start, end),)):
+        data, known = self.data, self.texts
+        for tag, a, b, _ in fields(data, ((start, end),)):
             if tag == 0x0A:
-                inputs.append(text(a, b))
+                inputs.append(known[data[a:b]])
             elif tag == 0x12:
-                outputs.append(text(a, b))
+                outputs.append(known[data[a:b]])
             elif tag == 0x2A:
                 attributes.append(self.attribute(a, b))
             elif tag in _NODE_TEXTS:
-                texts[tag] = text(a, b)
+                texts[tag] = known[data[a:b]]
             elif tag == 0x4A:
                 metadata.append(self.pair(a, b))
-        get = texts.get
+        get, origin = texts.get, Span(self.source, start, end - start)
         return Node(
-            index, get(0x1A, ""), get(0x22, ""), get(0x3A, ""), tuple(inputs), tuple(outputs), tuple(attributes),
-            get(0x42, ""), tuple(metadata), get(0x32, ""), Span(self.source, start, end - start),
+            index, get(0x1A, ""), get(0x22, ""), get(0x3A, ""), tuple(inputs), tuple(outputs),
+            tuple(attributes), get(0x42, ""), tuple(metadata), get(0x32, ""), origin,
         )  # fmt: skip
 
     def graph(self, pieces: Sequence[Piece]) -> Graph:
@@ -121,21 +146,27 @@ class Decoder(Messages):
                 lists[tag].append((a, b))
             else:
                 others.append(field)
-        found = Graph(
-            name=self._last(others, 0x12),
+        found = replace(
+            self.graph_head(others),
             inputs=tuple([self.value_info(a, b) for a, b in lists[0x5A]]),
             outputs=tuple([self.value_info(a, b) for a, b in lists[0x62]]),
             nodes=tuple([self.node(a, b, index) for index, (a, b) in enumerate(lists[0x0A])]),
             tensors=tuple([self.tensor(((a, b),)) for a, b in lists[0x2A]]),
-            sparse=tuple([self.sparse(((a, b),)) for tag, a, b, _ in others if tag == 0x7A]),
             values=tuple([self.value_info(a, b) for a, b in lists[0x6A]]),
-            doc=self._last(others, 0x52),
-            metadata=self._pairs(others, 0x82),
             rest=self._rest(others),
         )
         self.descend(-3, 0)
         self._note_graph(found)
         return found
+
+    def graph_head(self, others: Sequence[Field]) -> Graph:
+        """The small fields of a GraphProto: name, doc, metadata, sparse initializers."""
+        return Graph(
+            name=self._last(others, 0x12),
+            sparse=tuple([self.sparse(((a, b),)) for tag, a, b, _ in others if tag == 0x7A]),
+            doc=self._last(others, 0x52),
+            metadata=self._pairs(others, 0x82),
+        )
 
     def function(self, start: int, end: int) -> Function:
         """A FunctionProto."""
@@ -162,7 +193,8 @@ class Decoder(Messages):
         self._note_repeats(f"function {body.name!r}", "node output", _outputs(body))
         return Function(
             texts.get(0x52, ""), body.name, texts.get(0x6A, ""), inputs, outputs,
-            tuple(self.text(a, b) for a, b in found[0x32]), tuple(self.attribute(a, b) for a, b in found[0x5A]),
+            tuple(self.text(a, b) for a, b in found[0x32]),
+            tuple(self.attribute(a, b) for a, b in found[0x5A]),
             tuple(self.opset(a, b) for a, b in found[0x4A]), body, Span(self.source, start, end - start),
         )  # fmt: skip
 
@@ -190,24 +222,30 @@ class Decoder(Messages):
             else:
                 others.append(field)
         self.descend(1, 0)
-        opsets = tuple(self.opset(a, b) for tag, a, b, _ in others if tag == 0x42)
-        found = Model(
+        found = replace(
+            self.model_head(others),
             graph=self.graph(graphs),
-            ir_version=_number(others, 0x08),
-            opsets=opsets,
             functions=tuple(self.function(a, b) for a, b in functions),
-            metadata=self._pairs(others, 0x72),
-            producer_name=self._last(others, 0x12),
-            producer_version=self._last(others, 0x1A),
-            domain=self._last(others, 0x22),
-            model_version=_number(others, 0x28),
-            doc=self._last(others, 0x32),
             path=self.source.name,
             file_bytes=self.source.size,
             rest=self._rest(others),
         )
         self._note_model(found)
         return found, bool(graphs)
+
+    def model_head(self, others: Sequence[Field]) -> Model:
+        """The small fields of a ModelProto."""
+        return Model(
+            graph=Graph(""),
+            ir_version=_number(others, 0x08),
+            opsets=tuple(self.opset(a, b) for tag, a, b, _ in others if tag == 0x42),
+            metadata=self._pairs(others, 0x72),
+            producer_name=self._last(others, 0x12),
+            producer_version=self._last(others, 0x1A),
+            domain=self._last(others, 0x22),
+            model_version=_number(others, 0x28),
+            doc=self._last(others, 0x32),
+        )
 
     def _last(self, found: Iterable[Field], wanted: int) -> str:
         """A text field, of which the last one given holds."""
@@ -232,7 +270,9 @@ class Decoder(Messages):
     def _note_model(self, model: Model) -> None:
         if not model.opsets:
             self.note("model", "imports no opset")
-        self._note_repeats("model", "opset import of domain", [domain_of(domain) for domain, _ in model.opsets])
+        self._note_repeats(
+            "model", "opset import of domain", [domain_of(domain) for domain, _ in model.opsets]
+        )
         self._note_repeats("model", "metadata key", [key for key, _ in model.metadata])
         names = [f"{item.domain}.{item.name}.{item.overload}" for item in model.functions]
         self._note_repeats("model", "function", names)

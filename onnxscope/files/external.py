@@ -1,8 +1,9 @@
 """External data: weights in other files, reached only inside the model's own folder.
 
-A location is a POSIX path relative to the folder of the model. It is refused where it leaves that folder (absolute, `..`,
-a symbolic link to elsewhere), where it is no regular file, where it has another name somewhere else (a hard link could be
-anybody's file), and where the range doesn't lie in the file or doesn't fit type and dims.
+A location is a POSIX path relative to the folder of the model. It is refused where it leaves that folder
+(absolute, `..`, a symbolic link to elsewhere), where it is no regular file, where it has another name
+somewhere else (a hard link could be anybody's file), and where the range doesn't lie in the file or doesn't
+fit type and dims.
 Source: ONNX "External Data" document; onnx.proto, TensorProto.external_data.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from onnxscope.errors import ExternalDataError, FileError
 from onnxscope.files.source import Source
+from onnxscope.graph import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,10 @@ class ExternalData:
         return None
 
     def view(self) -> memoryview:
-        """The bytes: a view into the mapped file. Raises ExternalDataError with one line where they can't be had."""
+        """The bytes, as a view into the mapped file. Raises ExternalDataError where they can't be had."""
         path, offset, length = self.resolve()
+        if not length:
+            return memoryview(b"")
         try:
             found = self.source.neighbour(path)
         except FileError as error:
@@ -66,27 +70,42 @@ class ExternalData:
         if not stat.S_ISREG(status.st_mode):
             raise self._error(f"external data {location!r} is not a regular file")
         if status.st_nlink > 1:
-            raise self._error(f"external data {location!r} has a second name (a hard link), so it may lie elsewhere")
-        offset, length = self._number(entries, "offset", 0), self._number(entries, "length", None)
-        if self.expected is not None and self.expected < 0:
-            raise self._error("has a negative size in its dims")
-        if length is None:
-            length = status.st_size - offset if self.expected is None else self.expected
-        if offset + length > status.st_size or length < 0:
             raise self._error(
-                f"external data {location!r} ends at {status.st_size} bytes, before the range {offset} to {offset + length}"
+                f"external data {location!r} has a second name (a hard link), so it may lie elsewhere"
             )
-        if self.expected not in (None, length):
-            raise self._error(f"external data gives {length} bytes where its type and dims ask for {self.expected}")
+        offset, length = self._range(entries, status.st_size)
+        if length < 0 or offset + length > status.st_size:
+            end = f"{offset} to {offset + length}"
+            raise self._error(f"external data {location!r} has {status.st_size} bytes, not the range {end}")
         return path, offset, length
+
+    def _range(self, entries: dict[str, str], size: int) -> tuple[int, int]:
+        """Offset and length in a file of `size` bytes."""
+        expected = self.expected
+        if expected is not None and expected < 0:
+            raise self._error("has a negative size in its dims")
+        offset = self._number(entries, "offset") or 0
+        length = self._number(entries, "length")
+        if length is None:
+            length = size - offset if expected is None else expected
+        if expected not in (None, length):
+            raise self._error(f"external data has {length} bytes where its type and dims ask for {expected}")
+        return offset, length
 
     def _find(self, location: str) -> tuple[str, os.stat_result]:
         if not self.source.folders:
             raise self._error(f"external data {location!r} can't be found: the model came without a folder")
         if not location:
             raise self._error("external data without a location")
-        if "\0" in location or os.path.isabs(location) or location.startswith(("/", "\\")) or location[1:2] == ":":
-            raise self._error(f"external data {location!r} is an absolute path, not one relative to the model")
+        if (
+            "\0" in location
+            or os.path.isabs(location)
+            or location.startswith(("/", "\\"))
+            or location[1:2] == ":"
+        ):
+            raise self._error(
+                f"external data {location!r} is an absolute path, not one relative to the model"
+            )
         if ".." in location.replace("\\", "/").split("/"):
             raise self._error(f"external data {location!r} leaves the model's folder by '..'")
         allowed = [os.path.realpath(folder) for folder in self.source.folders]
@@ -101,10 +120,10 @@ class ExternalData:
             return path, status
         raise self._error(f"external data {location!r} is missing from the model's folder")
 
-    def _number(self, entries: dict[str, str], key: str, default: int | None) -> int | None:
+    def _number(self, entries: dict[str, str], key: str) -> int | None:
         text = entries.get(key)
         if text is None:
-            return default
+            return None
         if not (text.isascii() and text.isdigit()):
             raise self._error(f"external data has the {key} {text!r}, which is no natural number")
         return int(text[:30])
@@ -112,6 +131,17 @@ class ExternalData:
     def _error(self, message: str) -> ExternalDataError:
         help = "put the file beside the model, or export again"
         return ExternalDataError(f"tensor {self.tensor!r}: {message}", where=self.source.name, help=help)
+
+
+def problem(tensor: Tensor) -> str | None:
+    """Why the numbers of a tensor can't be had, or None; reads none of them, so a report may ask for all."""
+    if tensor.storage is None:
+        return f"tensor {tensor.name!r} holds no numbers" if tensor.count else None
+    check = getattr(tensor.storage, "problem", None)
+    found = check() if check else None
+    if found is None or found.startswith("tensor "):
+        return found
+    return f"tensor {tensor.name!r} {found}"
 
 
 def _inside(path: str, root: str) -> bool:

@@ -15,11 +15,39 @@ from onnxscope.files import storage
 from onnxscope.files.external import ExternalData
 from onnxscope.files.source import Source
 from onnxscope.files.wire import MAX_DEPTH, Field, Piece, WireError, fields, signed, varints
-from onnxscope.graph import DimDecl, Oddity, SparseTensor, Span, Storage, Tensor, Type, ValueInfo
+from onnxscope.graph import DimDecl, Oddity, Span, SparseTensor, Storage, Tensor, Type, ValueInfo
 
-_DATA = {0x22: 4, 0x25: 4, 0x2A: 5, 0x28: 5, 0x32: 6, 0x3A: 7, 0x38: 7, 0x52: 10, 0x51: 10, 0x5A: 11, 0x58: 11}
+_DATA = {
+    0x22: 4,
+    0x25: 4,
+    0x2A: 5,
+    0x28: 5,
+    0x32: 6,
+    0x3A: 7,
+    0x38: 7,
+    0x52: 10,
+    0x51: 10,
+    0x5A: 11,
+    0x58: 11,
+}
 """Tag -> number of the typed field, packed and unpacked."""
 _KINDS = {0x0A: "tensor", 0x22: "sequence", 0x2A: "map", 0x3A: "opaque", 0x42: "sparse", 0x4A: "optional"}
+
+
+class _Texts(dict[bytes, str]):
+    """Decoded texts. Bytes that are no UTF-8 become lone surrogates, to be written back, and are noted."""
+
+    def __init__(self, oddities: list[Oddity]) -> None:
+        self.oddities = oddities
+
+    def __missing__(self, body: bytes) -> str:
+        try:
+            text = str(body, "utf-8")
+        except UnicodeDecodeError:
+            text = str(body, "utf-8", "surrogateescape")
+            self.oddities.append(Oddity("model", f"a text is not UTF-8: {body[:60]!r}"))
+        self[body] = text
+        return text
 
 
 class Messages:
@@ -30,6 +58,8 @@ class Messages:
         self.data = source.data
         self.oddities: list[Oddity] = []
         self.depth = 0
+        self.texts = _Texts(self.oddities)
+        """UTF-8 bytes -> text. Names come again and again: as output, as input, in the value infos."""
 
     def note(self, where: str, message: str) -> None:
         """Record something that a reader would not expect."""
@@ -49,17 +79,14 @@ class Messages:
         return Span(self.source, start, end - start)
 
     def text(self, start: int, end: int) -> str:
-        """A string. Bytes that are no UTF-8 are kept as lone surrogates (so that they can be written back) and noted."""
-        body = self.data[start:end]
-        try:
-            return str(body, "utf-8")
-        except UnicodeDecodeError:
-            self.note(f"byte {start}", f"a text is not UTF-8: {body[:40]!r}")
-            return str(body, "utf-8", "surrogateescape")
+        """A string."""
+        return self.texts[self.data[start:end]]
 
     def pair(self, start: int, end: int) -> tuple[str, str]:
         """A StringStringEntryProto."""
-        found = {tag: self.text(a, b) for tag, a, b, _ in fields(self.data, ((start, end),)) if tag in (0x0A, 0x12)}
+        found = {
+            tag: self.text(a, b) for tag, a, b, _ in fields(self.data, ((start, end),)) if tag in (0x0A, 0x12)
+        }
         return found.get(0x0A, ""), found.get(0x12, "")
 
     def integers(self, found: Sequence[Field]) -> tuple[int, ...]:
@@ -83,29 +110,57 @@ class Messages:
 
     def tensor(self, pieces: Sequence[Piece]) -> Tensor:
         """A TensorProto."""
-        dims: list[Field] = []
-        name = doc = ""
-        dtype = 0
-        held: list[Field] = []
+        sizes: list[int] = []
+        name, dtype = "", 0
+        raw: Field | None = None
         others: list[Field] = []
-        for field in fields(self.data, pieces):
+        data = self.data
+        for field in fields(data, pieces):
             tag, a, b, _ = field
-            if tag in (0x08, 0x0A):
-                dims.append(field)
+            if tag == 0x08:
+                sizes.append(a)
             elif tag == 0x10:
                 dtype = _int32(a)
             elif tag == 0x42:
-                name = self.text(a, b)
-            elif tag == 0x62:
-                doc = self.text(a, b)
-            elif tag == 0x4A or tag in _DATA:
-                held.append(field)
+                name = self.texts[data[a:b]]
+            elif tag == 0x4A:
+                raw = field
+            elif tag == 0x0A:
+                sizes += varints(data, (a, b))
             else:
                 others.append(field)
-        external, located = self._elsewhere(others, name) if others else ((), False)
-        shape = self.integers(dims)
-        stored = self._storage(name, dtype, shape, held, external, located)
-        return Tensor(name, dtype, shape, stored, doc, external, self.span(pieces))
+        dims = tuple(map(signed, sizes)) if sizes and max(sizes) >> 63 else tuple(sizes)
+        if raw is None or others or (dims and min(dims) < 0):
+            return self._rare_tensor(name, dtype, dims, raw, others, self.span(pieces))
+        expected = dtypes.byte_size(dtype, prod(dims))
+        stored = storage.RawData(self.source, raw[1], raw[2] - raw[1], expected, name)
+        if expected != stored.length:
+            self.note(f"tensor {name!r}", stored.problem() or f"has the element type {dtypes.name_of(dtype)}")
+        return Tensor(name, dtype, dims, stored, "", (), self.span(pieces))
+
+    def _rare_tensor(
+        self,
+        name: str,
+        dtype: int,
+        dims: tuple[int, ...],
+        raw: Field | None,
+        others: Sequence[Field],
+        origin: Span | None,
+    ) -> Tensor:
+        """A tensor that isn't just raw_data: typed fields, external data, a doc, or hollow."""
+        docs = [self.text(a, b) for tag, a, b, _ in others if tag == 0x62]
+        held = [field for field in others if field[0] in _DATA]
+        held = [raw, *held] if raw else held
+        external, located = self._elsewhere(others, name)
+        count = prod(dims) if not dims or min(dims) >= 0 else -1
+        if count < 0:
+            self.note(f"tensor {name!r}", f"has a negative size in its dims {list(dims)}")
+        stored: Storage | None
+        if located:
+            stored = ExternalData(self.source, external, dtypes.byte_size(dtype, count), name)
+        else:
+            stored = self._storage(name, dtype, count, held)
+        return Tensor(name, dtype, dims, stored, docs[-1] if docs else "", external, origin)
 
     def _elsewhere(self, others: Sequence[Field], name: str) -> tuple[tuple[tuple[str, str], ...], bool]:
         """External-data entries, and whether the tensor says that they hold its numbers."""
@@ -119,35 +174,22 @@ class Messages:
                 self.note(f"tensor {name!r}", "is stored in segments, which no reader supports")
         return tuple(entries), located
 
-    def _storage(
-        self,
-        name: str,
-        dtype: int,
-        dims: tuple[int, ...],
-        held: Sequence[Field],
-        external: tuple[tuple[str, str], ...],
-        located: bool,
-    ) -> Storage | None:
-        count = prod(dims) if not dims or min(dims) >= 0 else -1
-        expected = dtypes.byte_size(dtype, count)
-        if count < 0:
-            self.note(f"tensor {name!r}", f"has a negative size in its dims {list(dims)}")
-        if located:
-            return ExternalData(self.source, external, expected, name)
-        raw = [field for field in held if field[0] == 0x4A]
+    def _storage(self, name: str, dtype: int, count: int, held: Sequence[Field]) -> Storage | None:
+        """Where the numbers are: raw_data where it is given, else the field for the element type."""
         stored: storage.RawData | storage.TypedData | storage.StringData | None
+        raw = bool(held) and held[0][0] == 0x4A
         if raw:
-            _, a, b, _ = raw[-1]
-            stored = storage.RawData(self.source, a, b - a, expected, name)
+            _, a, b, _ = held[0]
+            stored = storage.RawData(self.source, a, b - a, dtypes.byte_size(dtype, count), name)
         else:
             stored = self._typed(name, dtype, count, held)
+            if stored is None and count == 0:
+                stored = storage.RawData(self.source, 0, 0, 0, name)
         if len(held) > 1 or (held and not raw):
             self._note_fields(name, dtype, held)
         problem = stored.problem() if stored and count >= 0 else None
         if problem:
             self.note(f"tensor {name!r}", problem)
-        if stored is None and count == 0:
-            return storage.RawData(self.source, 0, 0, 0, name)
         return stored
 
     def _typed(
@@ -168,7 +210,9 @@ class Messages:
         if len(used) > 1:
             self.note(f"tensor {name!r}", f"has numbers in {' and '.join(names)}")
         elif 9 not in used and storage.field_for(dtype) not in used:
-            self.note(f"tensor {name!r}", f"has numbers in {names[0]}, which {dtypes.name_of(dtype)} doesn't use")
+            self.note(
+                f"tensor {name!r}", f"has numbers in {names[0]}, which {dtypes.name_of(dtype)} doesn't use"
+            )
 
     def sparse(self, pieces: Sequence[Piece]) -> SparseTensor:
         """A SparseTensorProto."""
@@ -194,7 +238,8 @@ class Messages:
 
     def type(self, pieces: Sequence[Piece]) -> Type:
         """A TypeProto; of its kinds the last one given holds."""
-        last, body = 0, []
+        last = 0
+        body: list[Piece] = []
         for tag, a, b, _ in fields(self.data, pieces):
             if tag in _KINDS:
                 body = [*body, (a, b)] if tag == last else [(a, b)]
@@ -246,7 +291,7 @@ def _int32(value: int) -> int:
 
 
 def _runs(held: Sequence[Field]) -> tuple[storage.Run, ...]:
-    """Fields of one list as runs: each packed payload is one, and so is each unbroken row of unpacked fields."""
+    """Fields of one list as runs: each packed payload, and each unbroken row of unpacked fields."""
     runs: list[storage.Run] = []
     for tag, start, end, begin in held:
         if tag & 7 == 2:

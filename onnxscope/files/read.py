@@ -11,32 +11,63 @@ from typing import BinaryIO
 
 from onnxscope.errors import FileError
 from onnxscope.files.decode import Decoder
+from onnxscope.files.foreign import foreign
 from onnxscope.files.source import Source
 from onnxscope.files.wire import WireError
 from onnxscope.graph import Model
+
+TEXT_FORMATS = {
+    ".onnxtxt": "onnxtxt", ".onnxtext": "onnxtxt", ".onnx.txt": "onnxtxt", ".textproto": "textproto",
+    ".prototxt": "textproto", ".pbtxt": "textproto", ".json": "json", ".onnxjson": "json",
+}  # fmt: skip
+"""Endings of textual models and the names of their formats in the onnx package."""
+_HEAD = 512
 
 
 def load(path: str | os.PathLike[str], *, stdin: BinaryIO | None = None) -> Model:
     """The model in a file; "-" is standard input (`stdin`, or the process's own).
 
-    Weights stay in the file until a tensor's `view`, `items` or `array` is asked for.
-    Raises FileError with one line: no such file, a directory, empty, truncated, not ONNX.
+    Weights stay in the file until a tensor's `view`, `items` or `array` is asked for. Textual models are read
+    too: by the ending of their name (`TEXT_FORMATS`), or because they begin as one.
+    Raises FileError with one line: no such file, a directory, empty, truncated (with the byte), not ONNX.
     """
     name = os.fspath(path)
-    if name == "-":
-        return _decode(Source(_standard_input(stdin), "-"))
-    return _decode(Source.open(name))
+    return _model(Source.standard_input(stdin) if name == "-" else Source.open(name))
 
 
 def loads(data: bytes, name: str = "") -> Model:
     """The model in `data`; `name` is for messages. Raises FileError where it is no ONNX model."""
-    return _decode(Source(data, name))
+    if not data:
+        raise FileError("no bytes at all", where=name)
+    return _model(Source(data, name))
 
 
-def _standard_input(stdin: BinaryIO | None) -> bytes:
-    import sys
+def _model(source: Source) -> Model:
+    text_format = _text_format(source)
+    if text_format is None:
+        return _decode(source)
+    data = _from_text(source, text_format)
+    model = _decode(Source(data, source.name, real=source.real))
+    return replace(model, file_bytes=source.size)
 
-    return (stdin or sys.stdin.buffer).read()
+
+def _text_format(source: Source) -> str | None:
+    for ending, name in TEXT_FORMATS.items():
+        if source.name.lower().endswith(ending):
+            return name
+    head = source.data[:_HEAD].lstrip()
+    return "onnxtxt" if head.startswith(b"<") and b"ir_version" in head else None
+
+
+def _from_text(source: Source, text_format: str) -> bytes:
+    """A textual model in binary form; this is the only place where reading needs the onnx package."""
+    import onnx
+
+    try:
+        return bytes(onnx.load_model_from_string(source.data[:], format=text_format).SerializeToString())
+    except Exception as error:  # each format has its own kinds of error, some of them not even ValueErrors
+        reason = " ".join(str(error).split())[:200]
+        raise FileError(f"this is no ONNX model in {text_format} form: {reason}", where=source.name) from None
 
 
 def _decode(source: Source) -> Model:
@@ -45,15 +76,35 @@ def _decode(source: Source) -> Model:
         with _without_collector():
             model, whole = decoder.model()
     except WireError as error:
-        raise FileError(error.message, where=f"{source.name or 'model'}, {error.where}") from None
-    if not whole:
-        raise FileError("this is not an ONNX model: it holds no graph", where=source.name)
+        raise _unreadable(source, error) from None
+    if not whole or not (model.ir_version or model.opsets or model.graph.nodes):
+        found = foreign(source.data[:_HEAD])
+        raise FileError(f"this is {found}, not an ONNX model" if found else _NO_GRAPH, where=source.name)
     return replace(model, oddities=tuple(decoder.oddities))
+
+
+_NO_GRAPH = "this is no ONNX model, or one that is cut off early: it holds no graph"
+
+
+def _unreadable(source: Source, error: WireError) -> FileError:
+    """What to say about bytes that can't be read: another kind of file, a cut one, or a damaged one."""
+    head = source.data[:_HEAD]
+    found = foreign(head)
+    where = f"{source.name or 'model'}, {error.where}"
+    if found:
+        return FileError(f"this is {found}, not an ONNX model", where=source.name)
+    if head[:1] != b"\x08":  # every exporter writes the IR version first
+        return FileError(f"this is not an ONNX model, or a damaged one: {error.message}", where=where)
+    if error.cut:
+        return FileError(
+            f"the file is truncated: {error.message}", where=where, help="export or download it again"
+        )
+    return FileError(f"the file is damaged: {error.message}", where=where, help="export or download it again")
 
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """Tens of thousands of values are made at once and all stay: looking for garbage among them costs a third more."""
+    """Tens of thousands of values are made at once and all stay: looking for garbage among them is waste."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,7 +1,7 @@
-"""The ways a TensorProto holds its numbers: raw bytes, typed fields, strings. External files have `external.py`.
+"""The ways a TensorProto holds its numbers: raw bytes, typed fields, strings (external files: `external.py`).
 
-Nothing is read before `view`, and a declaration that doesn't match the bytes is an error only then; `problem` tells
-beforehand, without reading a payload.
+Nothing is read before `view`, and a declaration that doesn't match the bytes is an error only then; `problem`
+tells beforehand, without reading a payload.
 Source: onnx.proto, TensorProto (which field serves which type, and how narrow types are packed).
 """
 
@@ -20,9 +20,19 @@ Run: TypeAlias = tuple[int, int, int]
 """(tag, start, end): a packed payload, or a row of unpacked fields with their tags."""
 
 FLOATS, INT32S, STRINGS, INT64S, DOUBLES, UINT64S = 4, 5, 6, 7, 10, 11
-FIELD_NAMES = {4: "float_data", 5: "int32_data", 6: "string_data", 7: "int64_data", 10: "double_data", 11: "uint64_data"}
-_FIELD_OF = {"float32": FLOATS, "complex64": FLOATS, "float64": DOUBLES, "complex128": DOUBLES, "string": STRINGS,
-             "int64": INT64S, "uint32": UINT64S, "uint64": UINT64S}  # fmt: skip
+FIELD_NAMES = {
+    4: "float_data",
+    5: "int32_data",
+    6: "string_data",
+    7: "int64_data",
+    10: "double_data",
+    11: "uint64_data",
+}
+_FIELD_OF = {
+    "float32": FLOATS, "complex64": FLOATS, "float64": DOUBLES, "complex128": DOUBLES, "string": STRINGS,
+    "int64": INT64S, "uint32": UINT64S, "uint64": UINT64S,
+}  # fmt: skip
+"""Element type -> typed field, for those that don't use int32_data."""
 
 
 def field_for(dtype: int) -> int | None:
@@ -90,7 +100,7 @@ class TypedData:
         return f"{self.source.name}, {FIELD_NAMES[self.field]} at byte {self.runs[0][1]}"
 
     def problem(self) -> str | None:
-        """What is wrong with the declaration, or None. Reads nothing, so it can't count variable-length numbers."""
+        """What is wrong with the declaration, or None; reads nothing, so varints are not counted."""
         width = _WIDTHS.get(self.field)
         if self.count < 0:
             return "has a negative size in its dims"
@@ -98,10 +108,14 @@ class TypedData:
             return None
         size = sum(end - start for _, start, end in self.runs)
         asked = dtypes.byte_size(self.dtype, self.count)
-        return None if size == asked else f"holds {size} bytes of {FIELD_NAMES[self.field]} where its dims ask for {asked}"
+        return (
+            None
+            if size == asked
+            else f"holds {size} bytes of {FIELD_NAMES[self.field]} where its dims ask for {asked}"
+        )
 
     def view(self) -> memoryview:
-        """The numbers in `raw_data` layout: floats in one run as they lie in the file, anything else converted.
+        """The numbers in `raw_data` layout: floats in one run as they lie in the file, others converted.
 
         Raises FileError where their number isn't the declared one.
         """
@@ -109,8 +123,8 @@ class TypedData:
         data = self._fixed() if self.field in _WIDTHS else memoryview(self._converted())
         asked = dtypes.byte_size(self.dtype, self.count)
         if len(data) != asked:
-            problem = f"holds {len(data)} bytes of numbers in {FIELD_NAMES[self.field]} where its dims ask for {asked}"
-            fail(problem, self.tensor, self.location)
+            held = f"holds {len(data)} bytes of numbers in {FIELD_NAMES[self.field]}"
+            fail(f"{held} where its dims ask for {asked}", self.tensor, self.location)
         return data
 
     def _fixed(self) -> memoryview:
@@ -121,7 +135,9 @@ class TypedData:
         tag, start, end = run
         if tag & 7 == 2:
             return [self.source.view(start, end)]
-        return [self.source.view(at, stop) for _, at, stop, _ in wire.fields(self.source.data, ((start, end),))]
+        return [
+            self.source.view(at, stop) for _, at, stop, _ in wire.fields(self.source.data, ((start, end),))
+        ]
 
     def _converted(self) -> bytes:
         numbers: list[int] = []
@@ -177,8 +193,8 @@ def fail(problem: str | None, tensor: str, location: str) -> None:
 def _pack(numbers: list[int], dtype: dtypes.DType) -> bytes:
     """Numbers of an integer field in `raw_data` layout.
 
-    int32_data holds the bit pattern of halves and 8-bit floats, one byte with two (four) numbers of the 4-bit (2-bit)
-    types, and one 6-bit float, whose `raw_data` form is a bit stream without gaps.
+    int32_data holds the bit pattern of halves and 8-bit floats, one byte with two (four) numbers of the 4-bit
+    (2-bit) types, and one 6-bit float, whose `raw_data` form is a bit stream without gaps.
     """
     bits = dtype.bits or 8
     if dtype.kind == "bool":
@@ -193,7 +209,7 @@ def _pack(numbers: list[int], dtype: dtypes.DType) -> bytes:
 
 
 def _pack_sixes(numbers: list[int]) -> bytes:
-    """Four numbers of six bits in three bytes, the first in the lowest bits; the last group is cut to whole bytes."""
+    """Four numbers of six bits in three bytes, the first in the lowest bits; the end is cut."""
     out = bytearray()
     for at in range(0, len(numbers), 4):
         group = sum((number & 0x3F) << 6 * place for place, number in enumerate(numbers[at : at + 4]))

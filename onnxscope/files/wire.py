@@ -1,7 +1,8 @@
 """The protobuf wire format: reading fields out of a buffer, and the few encodings that the writer needs.
 
-A message is a run of fields. Each starts with a tag, `field number << 3 | wire type`; four wire types are legal here:
-0 a varint, 1 eight bytes, 2 a length and that many bytes, 5 four bytes. Groups (3 and 4) were never used by ONNX.
+A message is a run of fields. Each starts with a tag, `field number << 3 | wire type`; four wire types are
+legal here: 0 a varint, 1 eight bytes, 2 a length and that many bytes, 5 four bytes. Groups (3 and 4) were
+never used by ONNX.
 Source: protobuf's "Encoding" page.
 """
 
@@ -25,7 +26,7 @@ _MAX_TAG = (1 << 32) - 1
 
 
 class WireError(FileError):
-    """The bytes are not a message; `offset` is the place in the file, `cut` says that the file ended too early."""
+    """The bytes are not a message. `offset` is the place in the file; `cut`: the file ended too early."""
 
     def __init__(self, message: str, offset: int, *, cut: bool = False) -> None:
         super().__init__(message, where=f"byte {offset}")
@@ -63,58 +64,63 @@ def signed(value: int) -> int:
 
 
 Field: TypeAlias = tuple[int, int, int, int]
-"""(tag, value, end, begin) of a varint, (tag, start, end, begin) of anything else; the tag itself stands at `begin`."""
+"""(tag, value, end, begin) of a varint, (tag, start, end, begin) of anything else; the tag is at `begin`."""
 
 
 def fields(buffer: Buffer, pieces: Iterable[Piece]) -> Iterator[Field]:
     """The fields of a message, in file order.
 
-    `pieces` are the bodies of the message: a message that is given twice is the merge of both, which is what reading
-    one after the other yields. Raises WireError at the first byte that can't be right.
+    `pieces` are the bodies of the message: a message that is given twice is the merge of both, which is what
+    reading one after the other yields. Raises WireError at the first byte that can't be right.
     """
+    shapes = _SHAPES
     for position, end in pieces:
         while position < end:
             begin = position
             tag = buffer[position]
-            position += 1
-            if tag >= 0x80:
-                tag, position = _long_tag(buffer, begin, end)
-            if tag < 8:
-                raise WireError("field number 0 does not exist", begin)
-            wire = tag & 7
-            if wire == 2:
-                if position >= end:
-                    raise _overrun(buffer, f"field {tag >> 3}", position, position + 1)
-                start, size = position + 1, buffer[position]
-                if size >= 0x80:
-                    size, start = varint(buffer, position, end)
-                position = start + size
-                if position > end:
-                    raise _overrun(buffer, f"field {tag >> 3} ({size} bytes)", start, position)
+            shape = shapes[tag]
+            if not shape:
+                tag, start, position = _rare_field(buffer, begin, end)
                 yield tag, start, position, begin
-            elif wire:
-                start, position = position, _fixed(buffer, tag, position, end)
+                continue
+            start = position + 2
+            value = buffer[position + 1] if start <= end else 0x80
+            if value >= 0x80:
+                value, start = varint(buffer, position + 1, end)
+            if shape == 2:
+                position = start + value
+                if position > end:
+                    raise _overrun(buffer, f"field {tag >> 3} ({value} bytes)", start, position)
                 yield tag, start, position, begin
             else:
-                value, position = varint(buffer, position, end)
+                position = start
                 yield tag, value, position, begin
 
 
-def _long_tag(buffer: Buffer, position: int, end: int) -> tuple[int, int]:
-    tag, after = varint(buffer, position, end)
-    if tag > _MAX_TAG:
-        raise WireError(f"field number {tag >> 3} is out of range", position)
-    return tag, after
+_SHAPES = bytes({0: 1, 2: 2}.get(tag & 0x87, 0) if tag >= 8 else 0 for tag in range(256))
+"""What a byte is as a tag: 1 that of a number, 2 that of a field with a length, 0 something rarer."""
+_SIZES = {1: 8, 5: 4}
+"""Wire type -> bytes of a field of fixed size."""
 
 
-def _fixed(buffer: Buffer, tag: int, position: int, end: int) -> int:
-    """End of a field of four or eight bytes; refuses the wire types that don't exist."""
-    size = {1: 8, 5: 4}.get(tag & 7)
-    if size is None:
-        raise WireError(f"wire type {tag & 7} does not occur in ONNX", position - 1)
-    if position + size > end:
-        raise _overrun(buffer, f"field {tag >> 3}", position, position + size)
-    return position + size
+def _rare_field(buffer: Buffer, position: int, end: int) -> tuple[int, int, int]:
+    """A field with a long tag or of fixed size, as (tag, value or start, end)."""
+    tag, start = varint(buffer, position, end)
+    wire = tag & 7
+    if not 8 <= tag <= _MAX_TAG:
+        raise WireError(f"field number {tag >> 3} does not exist", position)
+    if wire == 0:
+        value, after = varint(buffer, start, end)
+        return tag, value, after
+    if wire == 2:
+        size, start = varint(buffer, start, end)
+    elif wire in _SIZES:
+        size = _SIZES[wire]
+    else:
+        raise WireError(f"wire type {wire} does not occur in ONNX", position)
+    if start + size > end:
+        raise _overrun(buffer, f"field {tag >> 3} ({size} bytes)", start, start + size)
+    return tag, start, start + size
 
 
 def _overrun(buffer: Buffer, what: str, position: int, end: int) -> WireError:
