@@ -7,7 +7,7 @@ Types narrower than a byte are packed without gaps and the last byte is padded: 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +27,10 @@ class DType:
     """One of `float`, `int`, `uint`, `bool`, `complex`, `string`."""
 
     @property
-    def numpy(self) -> np.dtype:
+    def numpy(self) -> np.dtype[Any]:
         """The numpy type of an unpacked array (ml_dtypes for the types that numpy lacks); imports numpy.
 
-        Raises TypeError for types without an array form (strings are objects, float6 has no twin).
+        Strings become objects.
         """
         import numpy as np
 
@@ -39,10 +39,8 @@ class DType:
         if self.name in _ML_DTYPES:
             import ml_dtypes
 
-            found = getattr(ml_dtypes, self.name, None)
-            if found is None:
-                raise TypeError(f"no numpy type for {self.name}")
-            return np.dtype(found)
+            found: np.dtype[Any] = np.dtype(getattr(ml_dtypes, self.name))
+            return found
         return np.dtype(self.name)
 
 

@@ -45,7 +45,7 @@ class FileError(OnnxscopeError):
 
 
 class ExternalDataError(FileError):
-    """The weights of a tensor are in another file that is missing, too short or outside the model's folder."""
+    """A tensor's weights are in another file that is missing, too short or outside the model's folder."""
 
 
 class RuntimeFailure(OnnxscopeError):

@@ -1,8 +1,8 @@
 """The internal graph: what an ONNX file says, as frozen values without I/O.
 
-Edges are value names, as in the file. Nothing is repaired: duplicates, dangling names and unsorted nodes stay as
-written, and what the reader stumbled over is listed in `Model.oddities`. Facts (shapes, counts) never sit here.
-Source: onnx.proto and IR.md of the ONNX specification.
+Edges are value names, as in the file. Nothing is repaired: duplicates, dangling names and unsorted nodes stay
+as written, and what the reader stumbled over is listed in `Model.oddities`. Facts (shapes, counts) never sit
+here. Source: onnx.proto and IR.md of the ONNX specification.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from onnxscope import dtypes
+from onnxscope import dtypes, packing
+from onnxscope.errors import FileError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ class Storage(Protocol):
 
     @property
     def kind(self) -> str:
-        """`raw` (little-endian bytes in the model file), `typed` (protobuf field), `external` or `generated`."""
+        """`raw` (little-endian bytes in the model file), `typed` (protobuf field) or `external`."""
 
     @property
     def location(self) -> str:
@@ -39,7 +40,7 @@ class Storage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The bytes of one protobuf message in a source file, so that unchanged parts can be copied as they are."""
+    """The bytes of one protobuf message in a source file, so that unchanged parts can be copied."""
 
     source: object
     """The open file (`files.source.Source`)."""
@@ -78,21 +79,22 @@ class Tensor:
     def items(self) -> tuple[int | float | bool, ...]:
         """All numbers as plain Python values, in row-major order. Meant for small tensors.
 
-        Raises FileError where the bytes can't be read, TypeError for strings, complex and sub-byte floats.
+        Raises FileError where the bytes can't be read, TypeError for strings, complex and unknown types.
         """
-        return unpack(self)
+        if self.storage is None:
+            return ()
+        return packing.numbers(self.storage.view(), self.dtype, self.count)
 
     def array(self) -> np.ndarray:
-        """A read-only array of shape `dims`: a view into the mapped file wherever the layout allows it."""
-        import numpy as np
+        """A read-only array of shape `dims`: a view into the mapped file wherever the layout allows it.
 
-        dtype = dtypes.BY_CODE[self.dtype]
-        if dtype.bits is not None and dtype.bits < 8:
-            array = np.array(unpack(self)).astype(dtype.numpy)
-        else:
-            data = self.storage.view() if self.storage else memoryview(b"")
-            array = np.frombuffer(data, dtype=dtype.numpy.newbyteorder("<"), count=self.count)
-        array = array.reshape(self.dims)
+        Raises FileError where there are no numbers or they can't be read, TypeError for strings and unknown
+        types.
+        """
+        if self.storage is None and self.count:
+            raise FileError(f"tensor {self.name!r} holds no numbers")
+        data = self.storage.view() if self.storage else memoryview(b"")
+        array = packing.array(data, self.dtype, self.count).reshape(self.dims)
         array.flags.writeable = False
         return array
 
@@ -132,7 +134,11 @@ class ValueInfo:
     origin: Span | None = field(default=None, compare=False, repr=False)
 
 
-AttributeValue: TypeAlias = "int | float | bytes | Tensor | SparseTensor | Graph | Type | tuple[int, ...] | tuple[float, ...] | tuple[bytes, ...] | tuple[Tensor, ...] | tuple[SparseTensor, ...] | tuple[Graph, ...] | tuple[Type, ...] | None"
+Plain: TypeAlias = "int | float | bytes | Tensor | SparseTensor | Graph | Type"
+AttributeValue: TypeAlias = (
+    "Plain | tuple[int, ...] | tuple[float, ...] | tuple[bytes, ...] | tuple[Tensor, ...]"
+    " | tuple[SparseTensor, ...] | tuple[Graph, ...] | tuple[Type, ...] | None"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +213,7 @@ class Graph:
     doc: str = ""
     metadata: tuple[tuple[str, str], ...] = ()
     rest: tuple[Span, ...] = field(default=(), compare=False, repr=False)
-    """Fields that this class has no room for (quantization annotations, unknown fields), tag included."""
+    """Every field but the long lists above, tag included: for the writer, which copies what still holds."""
 
     @cached_property
     def initializers(self) -> dict[str, Tensor]:
@@ -226,7 +232,7 @@ class Graph:
 
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:
-        """Value name -> the nodes of this graph that read it, captures by their subgraphs included, in file order."""
+        """Value name -> the nodes of this graph that read it (or hold a graph that does), in file order."""
         found: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in dict.fromkeys((*node.inputs, *captures(node))):
@@ -290,7 +296,7 @@ class Model:
     file_bytes: int = 0
     oddities: tuple[Oddity, ...] = ()
     rest: tuple[Span, ...] = field(default=(), compare=False, repr=False)
-    """Top-level fields that this class has no room for (training_info, unknown fields), tag included."""
+    """Every field but graph and functions, tag included: for the writer, which copies what still holds."""
 
     @cached_property
     def opset(self) -> dict[str, int]:
@@ -322,7 +328,9 @@ def captures(node: Node) -> tuple[str, ...]:
 
 
 def _execution_order(graph: Graph) -> tuple[Node, ...]:
-    reads = [{name for name in (*node.inputs, *captures(node)) if name in graph.producers} for node in graph.nodes]
+    reads = [
+        {name for name in (*node.inputs, *captures(node)) if name in graph.producers} for node in graph.nodes
+    ]
     done: set[str] = set()
     for node, names in zip(graph.nodes, reads, strict=True):
         if not names <= done:
@@ -352,35 +360,3 @@ def _sorted_order(graph: Graph, reads: list[set[str]]) -> tuple[Node, ...]:
             if not waiting[reader]:
                 heapq.heappush(ready, reader)
     return tuple(order)
-
-
-_FORMATS = {1: "f", 2: "B", 3: "b", 4: "H", 5: "h", 6: "i", 7: "q", 9: "?", 10: "e", 11: "d", 12: "I", 13: "Q"}
-
-
-def unpack(tensor: Tensor) -> tuple[int | float | bool, ...]:
-    """The numbers of a tensor as Python values; see `Tensor.items`."""
-    import struct
-
-    if tensor.storage is None:
-        return ()
-    data = tensor.storage.view()
-    letter = _FORMATS.get(tensor.dtype)
-    if letter:
-        return struct.unpack(f"<{tensor.count}{letter}", data[: struct.calcsize(f"<{tensor.count}{letter}")])
-    dtype = dtypes.BY_CODE.get(tensor.dtype)
-    if dtype is None or dtype.bits is None or dtype.bits > 16:
-        raise TypeError(f"tensor {tensor.name!r} of type {dtypes.name_of(tensor.dtype)} has no plain numbers")
-    if dtype.name == "bfloat16":
-        halves = struct.unpack(f"<{tensor.count}H", data)
-        return tuple(struct.unpack("<f", struct.pack("<I", half << 16))[0] for half in halves)
-    if dtype.kind in ("int", "uint") and dtype.bits < 8:
-        return _unpack_narrow(data, tensor.count, dtype)
-    return tuple(float(item) for item in tensor.array().ravel())
-
-
-def _unpack_narrow(data: memoryview, count: int, dtype: dtypes.DType) -> tuple[int, ...]:
-    bits = dtype.bits or 8
-    mask, per_byte = (1 << bits) - 1, 8 // bits
-    sign = 1 << (bits - 1) if dtype.kind == "int" else 0
-    numbers = (data[i // per_byte] >> (bits * (i % per_byte)) & mask for i in range(count))
-    return tuple((number ^ sign) - sign for number in numbers)

@@ -1,1 +1,1 @@
-"""Model -> Facts: shapes, counts, cost, receptive fields and memory, each computed from the values before it."""
+"""Model -> Facts: shapes, counts, cost, receptive fields and memory, each from the values before it."""

@@ -16,8 +16,8 @@ from onnxscope.ops.value import Shape, ValueFact
 class Bindings:
     """Sizes the user gave, by symbol and by input.
 
-    A symbol of the file is global to the graph (ONNX IR, "Static tensor shapes"), so giving an input's axis a number
-    binds the symbol declared there everywhere.
+    A symbol of the file is global to the graph (ONNX IR, "Static tensor shapes"), so giving an input's axis a
+    number binds the symbol declared there everywhere.
     """
 
     dims: dict[str, Size] = field(default_factory=dict)
@@ -40,11 +40,14 @@ class Bindings:
     def _bind_input(self, inputs: Mapping[str, ValueInfo], name: str, sizes: Sequence[int | str]) -> None:
         if name not in inputs:
             known = ", ".join(map(repr, inputs)) or "none"
-            raise UsageError(f"--shape names {name!r}, which is no input of the model", help=f"its inputs: {known}")
+            raise UsageError(
+                f"--shape names {name!r}, which is no input of the model", help=f"its inputs: {known}"
+            )
         declared = inputs[name].type.shape
         if declared is not None and len(declared) != len(sizes):
             raise UsageError(
-                f"--shape {name}: {len(sizes)} sizes given, the input has {len(declared)} axes", help=_shown(inputs[name])
+                f"--shape {name}: {len(sizes)} sizes given, the input has {len(declared)} axes",
+                help=_shown(inputs[name]),
             )
         for axis, size in enumerate(sizes):
             self._bind_axis(name, axis, None if declared is None else declared[axis], size)
@@ -55,7 +58,7 @@ class Bindings:
             value: Size = symbol(size) if isinstance(size, str) else size
             if self.dims.setdefault(declared, value) != value:
                 raise UsageError(
-                    f"size {declared!r} is bound to both {self.dims[declared]} and {size} (input {name}, axis {axis})",
+                    f"size {declared!r} is bound to both {self.dims[declared]} and {size} (input {name})",
                     help="one name means one size; bind it once",
                 )
         elif isinstance(declared, int) and declared != size:
@@ -66,12 +69,18 @@ class Bindings:
         for info in (*model.graph.inputs, *model.graph.outputs, *model.graph.values):
             known.update((d, None) for d in info.type.shape or () if isinstance(d, str) and d)
         for info in inputs.values():
-            known.update((str(d), None) for d in self.declared_fact(info, "", bind=False).shape or () if isinstance(d, Expr))
+            known.update(
+                (str(d), None)
+                for d in self.declared_fact(info, "", bind=False).shape or ()
+                if isinstance(d, Expr)
+            )
         known.update((str(s), None) for shape in self.shapes.values() for s in shape if isinstance(s, Expr))
         for name in dims:
             if name not in known:
                 names = ", ".join(map(repr, known)) or "none, every size is fixed"
-                raise UsageError(f"--dim names {name!r}, which is no free size of the model", help=f"free sizes: {names}")
+                raise UsageError(
+                    f"--dim names {name!r}, which is no free size of the model", help=f"free sizes: {names}"
+                )
 
     def input_fact(self, info: ValueInfo) -> ValueFact:
         """The fact of a graph input under these bindings."""
@@ -93,7 +102,9 @@ class Bindings:
             kind = kind.element
         shape = None
         if kind.shape is not None:
-            shape = tuple(_declared_size(d, f"{scope}{info.name}.dim{axis}") for axis, d in enumerate(kind.shape))
+            shape = tuple(
+                _declared_size(d, f"{scope}{info.name}.dim{axis}") for axis, d in enumerate(kind.shape)
+            )
             shape = tuple(self._bound(size) for size in shape) if bind else shape
         return ValueFact(kind.dtype or None, shape, container, origin="declared")
 
@@ -105,7 +116,7 @@ class Bindings:
         return bind(bind(size, self.dims), self.dims)
 
     def completed(self, fact: ValueFact, declared: Type | None, name: str) -> ValueFact:
-        """Fill what no rule answered from what the file declares; an invented symbol takes the declared name."""
+        """Fill what no rule answered from what the file declares, invented symbols by declared names."""
         if declared is None or declared.kind not in ("tensor", "sparse") or fact.container:
             return fact
         if fact.dtype is None and declared.dtype:
@@ -113,7 +124,10 @@ class Bindings:
         if declared.shape is None or self.overridden:
             return fact
         if fact.shape is None:
-            shape = tuple(self._bound(_declared_size(d, f"{name}.dim{axis}", True)) for axis, d in enumerate(declared.shape))
+            shape = tuple(
+                self._bound(_declared_size(d, f"{name}.dim{axis}", True))
+                for axis, d in enumerate(declared.shape)
+            )
             return replace(fact, shape=shape, origin="declared")
         if len(fact.shape) != len(declared.shape) or not any(isinstance(size, Expr) for size in fact.shape):
             return fact

@@ -1,7 +1,8 @@
 """Multiply-accumulates (MACs): one MAC is one product added to a sum; bias adds and activations are none.
 
-Counted: convolutions, matrix products, Einsum contractions, attention and recurrent cells. An If counts its larger
-branch, a Loop its body times the trips. What isn't known stays unknown and lowers the coverage; it never counts as 0.
+Counted: convolutions, matrix products, Einsum contractions, attention and recurrent cells. An If counts its
+larger branch, a Loop its body times the trips. What isn't known stays unknown and lowers the coverage; it
+never counts as 0.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Cost:
 
     @property
     def coverage(self) -> float:
-        """known / possible; 1.0 where no node does MACs."""
+        """Known / possible; 1.0 where no node does MACs."""
         return self.known / self.possible if self.possible else 1.0
 
 

@@ -1,8 +1,8 @@
 """Activation memory: the bytes of every value that a run computes, and the most that is alive at once.
 
-A value lives from the node that makes it (the start, for a graph input) to the last node that reads it (the end, for a
-graph output). No in-place reuse, weights apart, values inside subgraphs apart. Real runtimes reuse buffers and add
-workspaces, so this is the graph's own figure, not a promise about one of them.
+A value lives from the node that makes it (the start, for a graph input) to the last node that reads it (the
+end, for a graph output). No in-place reuse, weights apart, values inside subgraphs apart. Real runtimes reuse
+buffers and add workspaces, so this is the graph's own figure, not a promise about one of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts
-from onnxscope.expr import Expr, Size, at_least, ceil_div, product
+from onnxscope.expr import Size, at_least, ceil_div, product
 from onnxscope.graph import captures
 from onnxscope.ops.value import ValueFact
 
@@ -45,7 +45,9 @@ def measure(facts: Facts) -> Memory:
     total, peak, peak_node = live, live, ""
     decided = True
     for position, fact in enumerate(facts.main.nodes):
-        made = [n for n in dict.fromkeys(fact.node.outputs) if n and not values[n].constant and n not in sizes]
+        made = [
+            n for n in dict.fromkeys(fact.node.outputs) if n and not values[n].constant and n not in sizes
+        ]
         for name in made:
             sizes[name] = size = nbytes(values[name])
             live, total = live + (size or 0), total + (size or 0)
@@ -67,6 +69,4 @@ def nbytes(value: ValueFact) -> Size | None:
     if value.shape is None or dtype is None or dtype.bits is None or value.container:
         return None
     count = product(value.shape)
-    if isinstance(count, Expr) and dtype.bits % 8:
-        return ceil_div(count * dtype.bits, 8)
-    return count * (dtype.bits // 8) if dtype.bits % 8 == 0 else dtypes.byte_size(value.dtype or 0, int(count))  # type: ignore[arg-type]
+    return ceil_div(count * dtype.bits, 8)

@@ -1,24 +1,27 @@
 """Parameters: which stored numbers each layer uses, each number stored once, buffers and scales apart.
 
-A parameter is a stored number that training would change: weights, biases, normalization scales, embeddings, learned
-constants. Not parameters: shapes, axes and other integers, quantization scales and zero points, BatchNorm's running
-mean and variance (these are counted as buffers), and single-number constants such as the 0.5 of a Gelu.
-A weight reached through a chain of constant nodes (Transpose, Reshape, Cast, DequantizeLinear, Identity, ...) belongs
-to the layer at the end of the chain.
+A parameter is a stored number that training would change: weights, biases, normalization scales, embeddings,
+learned constants. Not parameters: shapes, axes and other integers, quantization scales and zero points,
+BatchNorm's running mean and variance (these are counted as buffers), and single-number constants such as the
+0.5 of a Gelu. A weight reached through a chain of constant nodes (Transpose, Reshape, Cast, DequantizeLinear,
+Identity, ...) belongs to the layer at the end of the chain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.analysis.roles import BIAS, STATISTIC, WEIGHT, roles_of
 from onnxscope.expr import Size, Worked, worked_product
-from onnxscope.graph import Tensor, domain_of
+from onnxscope.graph import Node, Tensor
 from onnxscope.ops.value import Shape
 
-WEIGHT, BIAS, STATISTIC = "weight", "bias", "statistic"
+Key: TypeAlias = "tuple[str, int]"
+"""(scope path, node index)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Parameter:
     """One stored tensor as a layer uses it."""
 
     key: tuple[str, str] | int
-    """Identity of the stored numbers: the tensor object, or (scope, value) of the node that generates them."""
+    """Identity of the stored numbers: the tensor object, or (scope, value) of the node that generates
+    them."""
     name: str
     role: str
     """weight, bias or statistic."""
@@ -66,7 +70,7 @@ class LayerParams:
 class Params:
     """Parameter counts of a model."""
 
-    layers: dict[tuple[str, int], LayerParams]
+    layers: dict[Key, LayerParams]
     """(scope, node index) -> counts, for layers that use any, in execution order."""
     total: Size
     """Each stored number once, running statistics apart."""
@@ -83,54 +87,55 @@ class Params:
     """What a reader must know: generated weights, merged tensors."""
 
 
-_SECOND = {1: WEIGHT, 2: BIAS}
-_QUANTIZED = {"QLinearConv": {3: WEIGHT, 8: BIAS}, "ConvInteger": {1: WEIGHT}, "MatMulInteger": {0: WEIGHT, 1: WEIGHT}}
-_QUANTIZED |= {"QLinearMatMul": {0: WEIGHT, 3: WEIGHT}, "QGemm": {3: WEIGHT, 6: BIAS}, "QAttention": {1: WEIGHT, 2: BIAS}}
-_QUANTIZED |= {"MatMulIntegerToFloat": {1: WEIGHT, 6: BIAS}, "DynamicQuantizeMatMul": {1: WEIGHT, 4: BIAS}}
-_QUANTIZED |= {"MatMulNBits": {1: WEIGHT, 5: BIAS}, "QLinearAdd": {0: WEIGHT, 3: WEIGHT}, "QLinearMul": {0: WEIGHT, 3: WEIGHT}}
-_QUANTIZED |= {"DynamicQuantizeLSTM": {1: WEIGHT, 2: WEIGHT, 3: BIAS}, "QLinearConcat": {}}
-_ROLES: dict[str, dict[int, str]] = {
-    **_QUANTIZED,
-    **dict.fromkeys(("Conv", "FusedConv", "NhwcConv", "NhwcFusedConv", "ConvTranspose", "DeformConv"), _SECOND),
-    "DeformConv": {1: WEIGHT, 3: BIAS},
-    **dict.fromkeys(("Gemm", "FusedGemm"), {0: WEIGHT, 1: WEIGHT, 2: BIAS}),
-    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization", "GroupNorm"), _SECOND),
-    "BatchNormalization": {1: WEIGHT, 2: BIAS, 3: STATISTIC, 4: STATISTIC},
-    "SkipLayerNormalization": {2: WEIGHT, 3: BIAS, 4: BIAS},
-    "EmbedLayerNormalization": {2: WEIGHT, 3: WEIGHT, 4: WEIGHT, 5: WEIGHT, 6: BIAS},
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), {1: WEIGHT, 2: WEIGHT, 3: BIAS, 7: WEIGHT}),
-    "Attention": {1: WEIGHT, 2: BIAS},
-    "PRelu": {1: WEIGHT},
-    "BiasGelu": {1: BIAS},
-    "FastGelu": {1: BIAS},
-}
-"""Op -> input -> role. Ops that aren't listed: every constant float input of more than one number is a weight."""
-
-_NO_PARAMETERS = frozenset(
-    "Clip Resize Upsample Pad OneHot Dropout QuantizeLinear DequantizeLinear DynamicQuantizeLinear ConstantOfShape "
-    "Expand-shape Range Shape Size NonMaxSuppression RoiAlign Tile TopK Greater Less Equal GreaterOrEqual LessOrEqual "
-    "Identity QLinearLeakyRelu QLinearSigmoid QLinearAveragePool QLinearGlobalAveragePool QLinearSoftmax Loop If Scan "
-    "Where-condition Mod".split()
-)
-"""Ops whose constant inputs are settings, not parameters."""
-
-
 def count(facts: Facts) -> Params:
     """Count the parameters of every layer."""
-    found: dict[tuple[str, int], tuple[NodeFact, tuple[Parameter, ...]]] = {}
-    users: dict[tuple[str, str] | int, list[str]] = {}
+    found: dict[Key, tuple[NodeFact, tuple[Parameter, ...]]] = {}
+    moved: dict[Key, tuple[Parameter, ...]] = {}
     for fact in facts.nodes():
         parameters = tuple(_parameters(facts, fact))
-        if parameters:
+        owner = _biased_layer(facts, fact, parameters)
+        if owner is not None:
+            moved[owner] = tuple(replace(parameter, role=BIAS) for parameter in parameters)
+        elif parameters:
             found[fact.scope, fact.node.index] = fact, parameters
-            for parameter in parameters:
-                users.setdefault(parameter.key, []).append(fact.label)
+    found = {key: (fact, (*own, *moved.get(key, ()))) for key, (fact, own) in found.items()}
+    users: dict[tuple[str, str] | int, list[str]] = {}
+    for fact, parameters in found.values():
+        for parameter in parameters:
+            users.setdefault(parameter.key, []).append(fact.label)
     layers = {key: _layer(fact, parameters, users) for key, (fact, parameters) in found.items()}
     return _totals(found, layers)
 
 
+def _biased_layer(facts: Facts, fact: NodeFact, parameters: tuple[Parameter, ...]) -> Key | None:
+    """The matrix product or convolution whose bias an Add is: exporters write MatMul, then Add.
+
+    Only where nobody else reads the product and the constant has one number per output feature.
+    """
+    if fact.node.op != "Add" or len(parameters) != 1:
+        return None
+    graph, values = facts.scopes[fact.scope].graph, facts.scopes[fact.scope].values
+    for name in fact.node.inputs:
+        producer = graph.producers.get(name)
+        if (
+            producer is None
+            or producer.op not in ("MatMul", "Conv", "MatMulInteger")
+            or len(producer.inputs) > 2
+        ):
+            continue
+        shape = values[name].shape
+        if len(graph.consumers[name]) > 1 or shape is None or values[name].constant:
+            continue
+        features = shape[1] if producer.op == "Conv" else shape[-1]
+        weighted = any(facts.value(source, fact.scope).constant for source in producer.inputs)
+        if weighted and parameters[0].count == features:
+            return fact.scope, producer.index
+    return None
+
+
 def _totals(
-    found: dict[tuple[str, int], tuple[NodeFact, tuple[Parameter, ...]]], layers: dict[tuple[str, int], LayerParams]
+    found: dict[Key, tuple[NodeFact, tuple[Parameter, ...]]],
+    layers: dict[Key, LayerParams],
 ) -> Params:
     stored = {p.key: p for _, parameters in found.values() for p in parameters}
     learned = [p for p in stored.values() if p.role != STATISTIC]
@@ -161,11 +166,11 @@ def _notes(learned: list[Parameter], total: Size, trainable: Size) -> Iterator[s
     generated: Size = sum((p.count for p in learned if p.generated), 0)
     if generated:
         makers = ", ".join(sorted({p.generated for p in learned if p.generated}))
-        yield f"{generated} of {total} parameters are generated by {makers} when the model runs, not stored in the file"
+        yield f"{generated} of {total} parameters are generated by {makers}, not stored in the file"
     if total != trainable:
         yield (
             f"layers use {trainable} parameters, the file stores {total}: "
-            "some tensors are used by several layers (tied weights, or equal tensors that the exporter merged)"
+            "several layers share tensors (tied weights, or equal tensors that the exporter merged)"
         )
 
 
@@ -175,10 +180,9 @@ def kind_of(fact: NodeFact) -> str:
 
 
 def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
-    op = fact.node.op
-    if op in _NO_PARAMETERS or _is_constant(facts, fact):
+    roles = roles_of(fact)
+    if roles == {} or _is_constant(facts, fact):
         return
-    roles = _ROLES.get(op)
     seen: set[tuple[str, str] | int] = set()
     for index, name in enumerate(fact.node.inputs):
         role = WEIGHT if roles is None else roles.get(index)
@@ -195,7 +199,11 @@ def _learnable(parameter: Parameter) -> bool:
     """Whether a constant in an unlisted place counts: floats, stored, more than one number."""
     dtype = dtypes.BY_CODE.get(parameter.dtype)
     quantized = parameter.dtype in (dtypes.INT8, dtypes.UINT8, 21, 22)
-    return bool(dtype and (dtype.kind == "float" or quantized)) and parameter.count != 1 and not parameter.generated
+    return (
+        bool(dtype and (dtype.kind == "float" or quantized))
+        and parameter.count != 1
+        and not parameter.generated
+    )
 
 
 def _is_constant(facts: Facts, fact: NodeFact) -> bool:
@@ -203,7 +211,9 @@ def _is_constant(facts: Facts, fact: NodeFact) -> bool:
     return bool(outputs) and all(facts.value(name, fact.scope).constant for name in outputs)
 
 
-_THROUGH = frozenset("Transpose Reshape Cast CastLike Identity Squeeze Unsqueeze Flatten Expand Slice Tile Pad Gather".split())
+_THROUGH = frozenset(
+    "Transpose Reshape Cast CastLike Identity Squeeze Unsqueeze Flatten Expand Slice Tile Pad Gather".split()
+)
 
 
 def trace(facts: Facts, scope: str, name: str, role: str) -> Iterator[Parameter]:
@@ -227,7 +237,7 @@ def trace(facts: Facts, scope: str, name: str, role: str) -> Iterator[Parameter]
                 yield from (p for p in trace(facts, path, source, role) if _learnable(p))
 
 
-def _producer(facts: Facts, scope: str, name: str):  # type: ignore[no-untyped-def]
+def _producer(facts: Facts, scope: str, name: str) -> tuple[str, Node | None]:
     """(scope, node) that makes a value as seen from a scope; node None for an input or initializer."""
     path: str | None = scope
     while path is not None:
@@ -238,7 +248,9 @@ def _producer(facts: Facts, scope: str, name: str):  # type: ignore[no-untyped-d
     return scope, None
 
 
-def _layer(fact: NodeFact, parameters: tuple[Parameter, ...], users: dict[tuple[str, str] | int, list[str]]) -> LayerParams:
+def _layer(
+    fact: NodeFact, parameters: tuple[Parameter, ...], users: dict[tuple[str, str] | int, list[str]]
+) -> LayerParams:
     def total(role: str) -> Size:
         return sum((p.count for p in parameters if p.role == role), 0)
 
@@ -286,7 +298,9 @@ def _fan(fact: NodeFact, shape: Shape) -> tuple[Size, Shape]:
     if kind == "conv_transpose" and len(shape) >= 3:
         return shape[1], (*shape[2:], shape[0])
     if kind == "fc" and len(shape) == 2:
-        across = fact.node.op in ("Gemm", "FusedGemm", "QGemm", "FusedMatMul") and fact.node.attribute("transB")
+        across = fact.node.op in ("Gemm", "FusedGemm", "QGemm", "FusedMatMul") and fact.node.attribute(
+            "transB"
+        )
         return (shape[0], shape[1:]) if across else (shape[1], shape[:1])
     return 0, ()
 

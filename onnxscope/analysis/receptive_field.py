@@ -1,10 +1,10 @@
 """Receptive fields: how much of the input one cell of a map sees, and where.
 
-Per axis of a value: `size` (input pixels that one cell depends on), `stride` (input pixels between neighbouring cells)
-and `start` (coordinate of the first pixel that the first cell sees; negative: in the padding). A window op turns
-(r, j, s) into r + dilation*(k - 1)*j, stride*j, s - pad*j.
-Source: Araujo, Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019, equations
-for single-path networks; branches are merged to the smallest interval that covers them.
+Per axis of a value: `size` (input pixels that one cell depends on), `stride` (input pixels between
+neighbouring cells) and `start` (coordinate of the first pixel that the first cell sees; negative: in the
+padding). A window op turns (r, j, s) into r + dilation*(k - 1)*j, stride*j, s - pad*j. Source: Araujo,
+Norris, Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019, equations for
+single-path networks; branches are merged to the smallest interval that covers them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from onnxscope.analysis.facts import Facts, NodeFact, Problem
 from onnxscope.graph import Node
-from onnxscope.ops.value import Scalar, Shape
+from onnxscope.ops.value import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class _Step:
     """Fields of each input; None for a constant or absent one."""
     shapes: tuple[Shape | None, ...]
     output: Shape
-    pads: tuple[Scalar, ...] | None
-    """Content of a second input where it is known: Pad's pads."""
+    pads: tuple[object, ...] = ()
+    """For Pad: its pads, where they are known."""
 
 
 def trace(facts: Facts) -> ReceptiveFields:
@@ -82,7 +82,9 @@ def trace(facts: Facts) -> ReceptiveFields:
                 continue
             step = _Step(fact, *_sources(facts, fact.node, found), shape, _pads(facts, fact))
             tracer = _TRACERS.get(fact.node.op, _unknown)
-            found[name] = tracer(step) if place == 0 or fact.node.op in ("Split", "MaxPool") else (None,) * len(shape)
+            found[name] = (
+                tracer(step) if place == 0 or fact.node.op in ("Split", "MaxPool") else (None,) * len(shape)
+            )
             if place == 0:
                 problems += _misaligned(step)
     return ReceptiveFields(found, tuple(problems))
@@ -97,15 +99,22 @@ def _sources(
         value = facts.value(name)
         shapes.append(value.shape)
         constant = not name or value.constant
-        fields.append(None if constant or value.shape is None else found.get(name, (None,) * len(value.shape)))
+        fields.append(
+            None if constant or value.shape is None else found.get(name, (None,) * len(value.shape))
+        )
     return tuple(fields), tuple(shapes)
 
 
-def _pads(facts: Facts, fact: NodeFact) -> tuple[Scalar, ...] | None:
-    if fact.node.op != "Pad" or len(fact.node.inputs) < 2 or len(fact.node.inputs) > 3:
-        return None
-    data = facts.value(fact.node.inputs[1]).known()
-    return None if data is None else data.items
+def _pads(facts: Facts, fact: NodeFact) -> tuple[object, ...]:
+    if fact.node.op != "Pad":
+        return ()
+    given = fact.node.attribute("pads")
+    if isinstance(given, tuple):
+        return given
+    inputs = fact.node.inputs
+    partial = len(inputs) > 3 and inputs[3]  # axes: pads then name some axes only
+    data = None if partial or len(inputs) < 2 else facts.value(inputs[1]).known()
+    return () if data is None else data.items
 
 
 def _unknown(step: _Step) -> Axes:
@@ -135,14 +144,21 @@ def _window_axis(field: Field, kernel: int, begin: int, stride: int, dilation: i
 
 
 def _transposed_axis(field: Field, kernel: int, begin: int, stride: int, dilation: int) -> Field:
-    """Output o reads inputs i with o = i*stride - begin + m*dilation, 0 <= m < kernel: at most reach//stride + 1 of them."""
+    """Output o reads the inputs i with o = i*stride - begin + m*dilation for some 0 <= m < kernel.
+
+    That is at most reach//stride + 1 of them, with reach = dilation*(kernel - 1).
+    """
     reach = dilation * (kernel - 1)
     first = -((reach - begin) // stride)
-    return Field(field.size + _ceil(reach // stride * field.stride), field.stride / stride, field.start + first * field.stride)
+    return Field(
+        field.size + _ceil(reach // stride * field.stride),
+        field.stride / stride,
+        field.start + first * field.stride,
+    )
 
 
 def _ceil(value: Fraction | int) -> int:
-    return -((-value) // 1)  # type: ignore[return-value]
+    return -int(-value // 1)
 
 
 def _pointwise(step: _Step) -> Axes:
@@ -154,7 +170,7 @@ def _pointwise(step: _Step) -> Axes:
             continue
         offset = rank - len(shape)
         for axis, (entry, size) in enumerate(zip(field, shape, strict=True)):
-            if 0 <= offset + axis and (size != 1 or step.output[offset + axis] == 1 or entry is None):
+            if offset + axis >= 0 and (size != 1 or step.output[offset + axis] == 1 or entry is None):
                 merged[offset + axis].append(entry)
     return tuple(_merge(entries) for entries in merged)
 
@@ -177,10 +193,19 @@ def _misaligned(step: _Step) -> list[Problem]:
         known = [f[axis] for f in fields if len(f) == len(step.output) and f[axis] is not None]
         if len({f.stride for f in known if f}) > 1:
             strides = ", ".join(sorted({str(f.stride) for f in known if f}))
-            return [Problem(step.fact.label, f"branches with different strides meet here ({strides} input pixels)")]
+            return [
+                Problem(
+                    step.fact.label, f"branches with different strides meet here ({strides} input pixels)"
+                )
+            ]
         if len({f.centre for f in known if f}) > 1:
             centres = ", ".join(str(float(c)) for c in sorted({f.centre for f in known if f}))
-            return [Problem(step.fact.label, f"misaligned branches meet here: their first cells are centred at {centres}")]
+            return [
+                Problem(
+                    step.fact.label,
+                    f"misaligned branches meet here: their first cells are centred at {centres}",
+                )
+            ]
     return []
 
 
@@ -189,8 +214,8 @@ def _transpose(step: _Step) -> Axes:
     source = step.inputs[0]
     if source is None:
         return _unknown(step)
-    order = perm if isinstance(perm, tuple) else tuple(range(len(source)))[::-1]
-    return tuple(source[int(axis)] for axis in order)  # type: ignore[arg-type]
+    order = perm if isinstance(perm, tuple) else range(len(source))[::-1]
+    return tuple(source[axis] for axis in order if isinstance(axis, int))
 
 
 def _concat(step: _Step) -> Axes:
@@ -203,22 +228,17 @@ def _concat(step: _Step) -> Axes:
 
 def _pad(step: _Step) -> Axes:
     """Padding in front moves the first cell out of the image; only constant pads are followed."""
-    source, before = step.inputs[0], step.shapes[0]
-    pads = step.fact.node.attribute("pads")
-    if source is None or before is None:
-        return _unknown(step)
-    if not isinstance(pads, tuple):
-        pads = step.pads if step.pads is not None and len(step.pads) == 2 * len(source) else None
-    if pads is None or not all(isinstance(pad, int) for pad in pads):
-        return tuple(f if a == b else None for f, a, b in zip(source, before, step.output, strict=True))
+    source, pads = step.inputs[0], [pad for pad in step.pads if isinstance(pad, int)]
+    if source is None or len(pads) != 2 * len(source):
+        return _same_sizes(step)
     return tuple(
-        Field(f.size, f.stride, f.start - int(pad) * f.stride) if f else None  # type: ignore[arg-type]
-        for f, pad in zip(source, pads, strict=False)
+        Field(f.size, f.stride, f.start - pad * f.stride) if f else None
+        for f, pad in zip(source, pads[: len(source)], strict=True)
     )
 
 
 def _same_sizes(step: _Step) -> Axes:
-    """Ops that mix along some axes: axes whose size stays are followed, the others aren't (Slice, Reduce, Resize)."""
+    """Ops that mix along some axes: axes whose size stays are followed, the others aren't."""
     source, before = step.inputs[0], step.shapes[0]
     if source is None or before is None or len(before) != len(step.output):
         return _unknown(step)
@@ -226,7 +246,7 @@ def _same_sizes(step: _Step) -> Axes:
 
 
 def _reshape(step: _Step) -> Axes:
-    """Squeeze, Unsqueeze and Reshape: axes of the same size keep their field, in order, while only 1s come and go."""
+    """Squeeze, Unsqueeze, Reshape: axes keep their field, in order, while only 1s come and go."""
     source, before = step.inputs[0], step.shapes[0]
     if source is None or before is None:
         return _unknown(step)
@@ -239,11 +259,12 @@ def _reshape(step: _Step) -> Axes:
 
 
 _POINTWISE = (
-    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BiasGelu BitShift Cast CastLike Ceil Celu Clip Cos "
-    "Cosh DequantizeLinear Div Dropout Elu Equal Erf Exp FastGelu Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish "
-    "Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow QLinearAdd "
-    "QLinearLeakyRelu QLinearMul QLinearSigmoid QuantizeLinear QuickGelu Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin "
-    "Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor LRN Split"
+    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BatchNormalization BiasGelu BitShift Cast CastLike Ceil "
+    "Celu Clip Cos Cosh DequantizeLinear Div Dropout Elu Equal Erf Exp FastGelu Floor Gelu Greater "
+    "GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean "
+    "Min Mish Mod Mul Neg Not Or PRelu Pow QLinearAdd QLinearLeakyRelu QLinearMul QLinearSigmoid "
+    "QuantizeLinear QuickGelu Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign "
+    "Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor LRN Split"
 ).split()
 _WINDOWS = (
     "Conv FusedConv QLinearConv ConvInteger NhwcConv NhwcFusedConv ConvTranspose MaxPool AveragePool LpPool "
@@ -259,5 +280,5 @@ _TRACERS: dict[str, Callable[[_Step], Axes]] = {
     "Pad": _pad,
     **dict.fromkeys(("LayerNormalization", "LpNormalization"), _same_sizes),
 }
-"""Op -> how its output's fields follow from its inputs'. Ops that aren't listed end the trace (global pools, Resize,
+"""Op -> how its output's fields follow from its inputs'. Other ops end the trace (global pools, Resize,
 Slice, InstanceNormalization, which looks at the whole map)."""

@@ -1,25 +1,26 @@
 """Shapes of every value: one walk in execution order, one rule per op, unknown where no rule can answer.
 
-Declared shapes in the file are used only where no rule answers: exporters leave stale ones behind, and onnx's own
-inference is wrong for some pools (ceil_mode below opset 22).
+Declared shapes in the file are used only where no rule answers: exporters leave stale ones behind, and onnx's
+own inference is wrong for some pools (ceil_mode below opset 22).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from onnxscope.analysis.bindings import Bindings
 from onnxscope.analysis.facts import Facts, NodeFact, Problem, ScopeFacts
 from onnxscope.errors import FileError
-from onnxscope.expr import Expr, Size, Symbol, Worked, symbol
-from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, Type, ValueInfo, domain_of
+from onnxscope.expr import Expr, Size, Worked
+from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, domain_of
 from onnxscope.ops import registry
 from onnxscope.ops.registry import Branch, Rule, View
-from onnxscope.ops.value import UNKNOWN, Inferred, Shape, Unanswered, ValueFact
+from onnxscope.ops.value import UNKNOWN, Inferred, Unanswered, ValueFact
 
 MAX_DEPTH = 40
-"""Nesting of subgraphs and function calls that is followed; deeper ones are a Problem (functions may recurse)."""
+"""Nesting of subgraphs and function calls that is followed; deeper ones are a Problem (functions may
+recurse)."""
 
 
 def infer(
@@ -29,8 +30,8 @@ def infer(
 ) -> Facts:
     """Shapes, types and small constants of every value of the model.
 
-    `shapes` binds whole inputs (a name in place of a number makes that axis a symbol), `dims` binds symbols by name.
-    Raises UsageError for a binding that names no input or symbol, or has the wrong rank.
+    `shapes` binds whole inputs (a name in place of a number makes that axis a symbol), `dims` binds symbols
+    by name. Raises UsageError for a binding that names no input or symbol, or has the wrong rank.
     """
     engine = _Engine(model, Bindings.of(model, shapes or {}, dims or {}))
     engine.run_main()
@@ -50,7 +51,9 @@ class _Engine:
 
     def facts(self) -> Facts:
         ordered = {"": self.scopes[""], **self.scopes}
-        return Facts(self.model, ordered, tuple(dict.fromkeys(self.problems)), self.bindings.dims, owners=self.owners)
+        return Facts(
+            self.model, ordered, tuple(dict.fromkeys(self.problems)), self.bindings.dims, owners=self.owners
+        )
 
     def run_main(self) -> None:
         graph = self.model.graph
@@ -68,7 +71,9 @@ class _Engine:
     def _stored(graph: Graph) -> dict[str, ValueFact]:
         values = {tensor.name: stored(tensor) for tensor in graph.tensors}
         for sparse in graph.sparse:
-            values[sparse.values.name] = ValueFact(sparse.values.dtype, sparse.dims, origin="stored", constant=True)
+            values[sparse.values.name] = ValueFact(
+                sparse.values.dtype, sparse.dims, origin="stored", constant=True
+            )
         return values
 
 
@@ -109,14 +114,20 @@ class _Scope:
         if len(order) < len(self.graph.nodes):
             self._report_cycle(order)
         self.engine.scopes[self.path] = ScopeFacts(
-            self.path, self.graph, self.values, tuple(self.nodes), None if self.parent is None else self.parent.path
+            self.path,
+            self.graph,
+            self.values,
+            tuple(self.nodes),
+            None if self.parent is None else self.parent.path,
         )
 
     def _report_cycle(self, order: tuple[Node, ...]) -> None:
         reached = {id(node) for node in order}
         stuck = [node for node in self.graph.nodes if id(node) not in reached]
         names = ", ".join(node.label for node in stuck[:5])
-        self._problem(stuck[0].label, f"{len(stuck)} nodes are on a cycle or behind one and never run: {names}")
+        self._problem(
+            stuck[0].label, f"{len(stuck)} nodes are on a cycle or behind one and never run: {names}"
+        )
         for node in stuck:
             rule = registry.find(domain_of(node.domain), node.op, self.opset.get(domain_of(node.domain)))
             self._keep(node, rule, Inferred(unknown_macs=rule is None or rule.multiplies), answered=False)
@@ -150,7 +161,9 @@ class _Scope:
         for what, left, right in inferred.agree:
             if left != right and not (isinstance(left, Expr) and isinstance(right, Expr)):
                 self._problem(node.label, f"{node.op}: {what} don't match: {left} and {right}")
-        constant = (rule is None or rule.deterministic) and all(fact is None or fact.constant for fact in inputs)
+        constant = (rule is None or rule.deterministic) and all(
+            fact is None or fact.constant for fact in inputs
+        )
         self._keep(node, rule, inferred, answered=answered, constant=constant and answered)
 
     def _with_attributes(self, node: Node) -> Node:
@@ -169,7 +182,9 @@ class _Scope:
         found = self.lookup(name)
         if found is None:
             if name not in self.graph.producers:
-                self._problem(node.label, f"{node.op}: input {name!r} is produced by no node, input or initializer")
+                self._problem(
+                    node.label, f"{node.op}: input {name!r} is produced by no node, input or initializer"
+                )
             return UNKNOWN
         return found
 
@@ -197,15 +212,19 @@ class _Scope:
         outputs = [scope.values.get(name, UNKNOWN) for name in function.outputs]
         return outputs_of(outputs, macs_of(scope.nodes))
 
-    def _runner(self, node: Node):  # type: ignore[no-untyped-def]
+    def _runner(self, node: Node) -> Callable[[Graph, str, Sequence[ValueFact]], Branch]:
         def run(graph: Graph, attribute: str, inputs: Sequence[ValueFact]) -> Branch:
             values = self.engine._stored(graph)
             for info, fact in zip(graph.inputs, inputs, strict=False):
                 values[info.name] = fact
             for info in graph.inputs[len(inputs) :]:
-                values[info.name] = self.engine.bindings.declared_fact(info, f"{self.path}{node.label}.{attribute}/")
+                values[info.name] = self.engine.bindings.declared_fact(
+                    info, f"{self.path}{node.label}.{attribute}/"
+                )
             path = f"{self.path}{node.label}.{attribute}/"
-            scope = self._enter(path, node, graph, values, self.opset, attributes=self.attributes, captures=True)
+            scope = self._enter(
+                path, node, graph, values, self.opset, attributes=self.attributes, captures=True
+            )
             outputs = tuple(scope.lookup(info.name) or UNKNOWN for info in graph.outputs)
             return Branch(outputs, macs_of(scope.nodes))
 
@@ -230,16 +249,20 @@ class _Scope:
         scope.run()
         return scope
 
-    def _keep(self, node: Node, rule: Rule | None, inferred: Inferred, *, answered: bool, constant: bool = False) -> None:
+    def _keep(
+        self, node: Node, rule: Rule | None, inferred: Inferred, *, answered: bool, constant: bool = False
+    ) -> None:
         for index, name in enumerate(node.outputs):
             if name:
                 fact = inferred.fact(index, constant=constant)
-                self.values[name] = self.engine.bindings.completed(fact, self.declared.get(name), f"{self.path}{name}")
+                self.values[name] = self.engine.bindings.completed(
+                    fact, self.declared.get(name), f"{self.path}{name}"
+                )
         self.nodes.append(NodeFact(node, self.path, rule, inferred, answered))
 
 
 def outputs_of(facts: Sequence[ValueFact], macs: Worked | None) -> Inferred:
-    """The answer of a node whose outputs are those of a subgraph or function body; `macs` None means unknown."""
+    """The answer of a node whose outputs are those of its body; `macs` None means unknown."""
     return Inferred(
         shapes=tuple(fact.shape for fact in facts),
         dtypes=tuple(fact.dtype for fact in facts),

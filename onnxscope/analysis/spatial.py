@@ -19,12 +19,14 @@ class Spatial:
     """How map sizes follow from the free spatial sizes of the inputs."""
 
     closed_form: dict[str, tuple[Size, ...]]
-    """Value name -> its axes that depend on a free spatial size, in order (all spatial axes of a feature map)."""
+    """Value name -> its axes that depend on a free spatial size, in order (all spatial axes of a feature
+    map)."""
     minimum_input: dict[str, int | None]
-    """Symbol -> smallest size with every window of the model at least one position; None where none was found."""
+    """Symbol -> smallest size with every window of the model at least one position; None where none was
+    found."""
     exact_input_step: dict[str, int | None]
-    """Symbol -> smallest step by which the input grows so that the deepest map grows by whole cells, no stage drops a
-    remainder; None where the map doesn't grow evenly."""
+    """Symbol -> smallest growth of the input by which the deepest map grows by whole cells and no stage drops
+    a remainder; None where the map doesn't grow evenly."""
 
 
 def closed_forms(facts: Facts, feature_maps: Iterable[str] = ()) -> Spatial:
@@ -45,7 +47,7 @@ def closed_forms(facts: Facts, feature_maps: Iterable[str] = ()) -> Spatial:
 
 
 def free_spatial(facts: Facts) -> tuple[str, ...]:
-    """Names of the symbols that size an axis after the first of an input with at least 3 axes, in input order.
+    """Symbols that size an axis after the first of an input with at least 3 axes, in input order.
 
     The batch is no spatial axis: a symbol that sizes the first axis of some input is left out.
     """
@@ -70,7 +72,7 @@ def _spatial_axes(shape: Shape, free: tuple[str, ...]) -> tuple[Size, ...]:
 
 
 def _minimum(facts: Facts, name: str) -> int | None:
-    """Smallest size of one symbol with all window positions >= 1; sizes grow with the input, so halving finds it."""
+    """Smallest size of one symbol with all window positions >= 1; sizes grow with it, so halving finds it."""
     needed = {axis.value for fact in facts.main.nodes for axis in fact.inferred.axes}
     needed |= {size for info in facts.main.graph.outputs for size in facts.value(info.name).shape or ()}
     sizes = [size for size in needed if {s.name for s in symbols(size)} == {name}]
@@ -111,5 +113,3 @@ def _denominators(size: Size) -> list[int]:
             if isinstance(atom, Floor) and isinstance(atom.denominator, int):
                 found += [atom.denominator, *_denominators(atom.numerator)]
     return found
-
-

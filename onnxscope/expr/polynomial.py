@@ -9,11 +9,7 @@ from functools import lru_cache
 from math import gcd
 from typing import TypeAlias
 
-Size: TypeAlias = "int | Expr"
-Atom: TypeAlias = "Symbol | Floor | Extremum"
-Monomial: TypeAlias = "tuple[Atom, ...]"
-"""A product of atoms in sorted order; the empty product is 1."""
-Coefficient: TypeAlias = "int | Fraction"
+Coefficient: TypeAlias = int | Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +56,12 @@ class Expr:
 
     terms: tuple[tuple[Monomial, Coefficient], ...]
 
-    def __add__(self, other: Size) -> Size:
+    def __add__(self, other: Size | Fraction) -> Size:
         return _combine(self, other, 1)
 
     __radd__ = __add__
 
-    def __sub__(self, other: Size) -> Size:
+    def __sub__(self, other: Size | Fraction) -> Size:
         return _combine(self, other, -1)
 
     def __rsub__(self, other: Size) -> Size:
@@ -98,6 +94,13 @@ class Expr:
 
     def __repr__(self) -> str:
         return f"Expr({str(self)!r})"
+
+
+Size: TypeAlias = int | Expr
+"""A size: a number wherever all symbols are known."""
+Atom: TypeAlias = Symbol | Floor | Extremum
+Monomial: TypeAlias = tuple[Atom, ...]
+"""A product of atoms in sorted order; the empty product is 1."""
 
 
 def symbol(name: str, *, invented: bool = False) -> Expr:
@@ -331,6 +334,8 @@ def bracketed(size: Size) -> str:
 
 def as_floor(size: Size) -> tuple[Size, int] | None:
     """(x, d) where the size is x//d for a number d: one floor with coefficient 1 plus a constant."""
+    if isinstance(size, int):
+        return None
     constant = constant_of(size)
     match terms_of(size - constant):
         case (((Floor(numerator, int() as denominator),), 1),):

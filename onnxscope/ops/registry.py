@@ -1,13 +1,14 @@
 """The table of op rules, and the view of a node that a rule gets.
 
-A rule is a function `(view, *, attribute=default, ...) -> Inferred`. Its keyword defaults are the attribute defaults
-of the specification; the engine passes what the node says. Register it with `@op`, once per name and first opset:
+A rule is a function `(view, *, attribute=default, ...) -> Inferred`. Its keyword defaults are the attribute
+defaults of the specification; the engine passes what the node says. Register it with `@op`, once per name and
+first opset:
 
     @op("Gemm", since=1, kind="fc", multiplies=True)
     def gemm(n: View, *, transA: int = 0, transB: int = 0) -> Inferred: ...
 
-A rule never raises on a bad model: an accessor of `View` that can't answer raises `Unanswered`, and the engine turns
-that into unknown shapes and a `Problem` row.
+A rule never raises on a bad model: an accessor of `View` that can't answer raises `Unanswered`, and the
+engine turns that into unknown shapes and a `Problem` row.
 """
 
 from __future__ import annotations
@@ -17,20 +18,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from onnxscope.expr import Expr, Size, Worked, symbol
 from onnxscope.graph import AttributeValue, Graph, Node
 from onnxscope.ops.value import Data, Inferred, Shape, Unanswered, ValueFact
-
-
-class RuleFunction(Protocol):
-    """The form of a rule."""
-
-    __kwdefaults__: dict[str, Any]
-
-    def __call__(self, n: View, /, **attributes: Any) -> Inferred:
-        """Answer about one node."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +36,17 @@ class Rule:
     kind: str
     """Kind of the layer in reports: conv, conv_transpose, pool, global_pool, fc, norm or other."""
     multiplies: bool
-    """True for matrix-like ops, whose MACs are counted; a failed rule then means an unknown count, not zero."""
+    """True for matrix-like ops, whose MACs are counted; a failed rule then means an unknown count, not
+    zero."""
     deterministic: bool
     """False for random ops, whose output is never a constant."""
+    attributes: dict[str, Any]
+    """Attribute names the rule asks for, with the specification's defaults."""
 
     def infer(self, view: View) -> Inferred:
         """Call the rule with the node's attributes. Raises Unanswered."""
         attributes = {}
-        for name, default in (self.function.__kwdefaults__ or {}).items():
+        for name, default in self.attributes.items():
             value = view.node.attribute(name)
             attributes[name] = default if value is None else _plain(value)
         return self.function(view, **attributes)
@@ -181,8 +176,9 @@ def op(
     def register(function: Callable[..., Inferred]) -> Callable[..., Inferred]:
         for name in names:
             rows = _RULES.setdefault((domain, name), [])
-            assert all(row.since != since for row in rows), f"two rules for {domain}:{name}-{since}"
-            rows.append(Rule(name, domain, since, function, kind, multiplies, deterministic))
+            assert since not in [row.since for row in rows], f"two rules for {domain}:{name}-{since}"
+            defaults = getattr(function, "__kwdefaults__", None) or {}
+            rows.append(Rule(name, domain, since, function, kind, multiplies, deterministic, defaults))
             rows.sort(key=lambda row: -row.since)
         return function
 
@@ -210,4 +206,6 @@ def find(domain: str, name: str, version: int | None) -> Rule | None:
 def rules() -> tuple[Rule, ...]:
     """Every registered rule, sorted by domain, name and opset."""
     _load()
-    return tuple(sorted((r for rows in _RULES.values() for r in rows), key=lambda r: (r.domain, r.name, r.since)))
+    return tuple(
+        sorted((r for rows in _RULES.values() for r in rows), key=lambda r: (r.domain, r.name, r.since))
+    )

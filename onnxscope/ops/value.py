@@ -15,20 +15,21 @@ from onnxscope.graph import Tensor
 if TYPE_CHECKING:
     import numpy as np
 
-Shape: TypeAlias = "tuple[Size, ...]"
-Scalar: TypeAlias = "int | float | bool | str | Expr"
+Shape: TypeAlias = tuple[Size, ...]
+Scalar: TypeAlias = int | float | bool | str | Expr
 
 DATA_LIMIT = 4096
-"""Numbers that a value may have to be followed through shape arithmetic; larger tensors are weights, never read."""
+"""Numbers that a value may have to be followed through shape arithmetic; larger tensors are weights, never
+read."""
 
 
 class Unanswered(Exception):
-    """A rule can't answer; the reason is for people. Raised by the accessors of `View`, caught by the engine."""
+    """A rule can't answer; the text says why. Raised by accessors of `View`, caught by the engine."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """The content of a small value, elements in row-major order; each a number or a size in the model's symbols."""
+    """The content of a small value in row-major order: numbers, or sizes in the model's symbols."""
 
     shape: tuple[int, ...]
     items: tuple[Scalar, ...]
@@ -75,7 +76,11 @@ class ValueFact:
         if self.data is not None or self.tensor is None:
             return self.data
         dtype = dtypes.BY_CODE.get(self.tensor.dtype)
-        if dtype is None or dtype.kind in ("string", "complex") or not 0 <= prod(self.tensor.dims) <= DATA_LIMIT:
+        if (
+            dtype is None
+            or dtype.kind in ("string", "complex")
+            or not 0 <= prod(self.tensor.dims) <= DATA_LIMIT
+        ):
             return None
         return Data(self.tensor.dims, self.tensor.items())
 
@@ -110,7 +115,8 @@ class Inferred:
     macs: Worked | None = None
     """Multiply-accumulates of the node; None for an op that does none."""
     axes: tuple[Worked, ...] = ()
-    """Worked output sizes, one per spatial axis (for a matrix product: the inner dimension's check is in `agree`)."""
+    """Worked output sizes, one per spatial axis (for a matrix product: the inner dimension's check is in
+    `agree`)."""
     window: Window | None = None
     agree: tuple[tuple[str, Size, Size], ...] = ()
     """(what, one, other): sizes that must be equal in a valid model."""

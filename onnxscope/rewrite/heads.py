@@ -1,8 +1,8 @@
 """Fully connected layers: which a convolution can replace, with which kernel, and why not where it can't.
 
-A layer y = W x + b on a vector that is a flattened map [C, *S] is a convolution with kernel S: the same weights, in
-another shape. On a vector that an earlier such layer computed it is a 1x1 convolution.
-Source: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015, section 3.1.
+A layer y = W x + b on a vector that is a flattened map [C, *S] is a convolution with kernel S: the same
+weights, in another shape. On a vector that an earlier such layer computed it is a 1x1 convolution. Source:
+Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015, section 3.1.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import Params
 from onnxscope.expr import Expr, Size, product
 from onnxscope.ops.value import Shape
-from onnxscope.rewrite.layout import FULLY_CONNECTED, LOST, MAP, VECTOR, Layout, Layouts, is_fully_connected, propagate
+from onnxscope.rewrite.layout import (
+    FULLY_CONNECTED,
+    LOST,
+    MAP,
+    VECTOR,
+    Layout,
+    Layouts,
+    is_fully_connected,
+    propagate,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,9 @@ def find(facts: Facts, params: Params) -> tuple[HeadLayer, ...]:
     """The verdict on every fully connected layer, in execution order."""
     layouts = propagate(facts)
     return tuple(
-        _verdict(facts, fact, layouts, _share(fact, params)) for fact in facts.nodes() if is_fully_connected(facts, fact)
+        _verdict(facts, fact, layouts, _share(fact, params))
+        for fact in facts.nodes()
+        if is_fully_connected(facts, fact)
     )
 
 
@@ -75,12 +86,21 @@ def _verdict(facts: Facts, fact: NodeFact, layouts: Layouts, share: float | None
     kernel = _kernel(layout, inputs)
     if kernel is None:
         expected = product((layout.channels, *layout.spatial))
-        return refuse(f"its weight takes {inputs} inputs, the map {layout.base} {_times(layout)} gives {expected}")
+        return refuse(
+            f"its weight takes {inputs} inputs, the map {layout.base} {_times(layout)} gives {expected}"
+        )
     channels = inputs // product(kernel)
     becomes = f"Conv {'x'.join(map(str, kernel))}x{channels} -> {outputs}"
     flattened = layout.kind == VECTOR
     return HeadLayer(
-        fact.label, True, kernel, becomes, None, share, layout.base if flattened else None, _size_note(layout, kernel)
+        fact.label,
+        True,
+        kernel,
+        becomes,
+        None,
+        share,
+        layout.base if flattened else None,
+        _size_note(layout, kernel),
     )
 
 
@@ -146,8 +166,12 @@ def _size_note(layout: Layout, kernel: tuple[int, ...]) -> str | None:
     if layout.kind != VECTOR or not any(isinstance(size, Expr) for size in layout.spatial):
         return None
     shown = "x".join(map(str, kernel))
-    return f"its weight fits a map of {shown} only; {layout.base} is {_times(layout)}, so other sizes need the conversion"
+    return (
+        f"its weight fits a {shown} map only; {layout.base} is {_times(layout)}: convert it for other sizes"
+    )
 
 
 def _times(layout: Layout) -> str:
-    return "x".join(f"({size})" if isinstance(size, Expr) else str(size) for size in (layout.channels, *layout.spatial))
+    return "x".join(
+        f"({size})" if isinstance(size, Expr) else str(size) for size in (layout.channels, *layout.spatial)
+    )

@@ -1,8 +1,9 @@
 """Layout propagation: which vectors are flattened feature maps, and in which order.
 
-A feature map [N, C, *S] that is flattened is only viewed as a vector. This module follows every value of the main
-graph and says what it is a view of: the map itself (perhaps transposed), a vector of all its elements, or a `lifted`
-vector, computed from such a one by fully connected layers. Everything else is lost, with the op that lost it.
+A feature map [N, C, *S] that is flattened is only viewed as a vector. This module follows every value of the
+main graph and says what it is a view of: the map itself (perhaps transposed), a vector of all its elements,
+or a `lifted` vector, computed from such a one by fully connected layers. Everything else is lost, with the op
+that lost it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Layout:
     spatial: Shape = ()
     """S of that map."""
     order: tuple[int, ...] = ()
-    """Axes of the base map in the order of this value: (0, 2, 3, 1) for a channels-last view, (2, 3, 1) for a vector
-    flattened from it, (1, 2, 3) for the usual one."""
+    """Axes of the base map in this value's order: (0, 2, 3, 1) for a channels-last view, (2, 3, 1) for a
+    vector flattened from it, (1, 2, 3) for the usual one."""
     reason: str = ""
     """For a lost value: what stands between it and the feature map."""
 
@@ -100,7 +101,7 @@ def _step(facts: Facts, fact: NodeFact, found: Layouts) -> Layout | None:
     shape = facts.value(output).shape
     if shape is None or facts.value(output).constant:
         return None
-    if fact.inferred.window is not None or fact.rule and fact.rule.kind == "global_pool":
+    if fact.inferred.window is not None or (fact.rule and fact.rule.kind == "global_pool"):
         return _fresh(output, shape) if len(shape) >= 3 else None
     sources = [found[name] for name in fact.node.inputs if name in found]
     if not sources:
@@ -109,7 +110,9 @@ def _step(facts: Facts, fact: NodeFact, found: Layouts) -> Layout | None:
     if lost is not None:
         return lost
     result = _rule(facts, fact)(_Step(facts, fact, shape, tuple(sources)))
-    return result or Layout(LOST, sources[0].base, reason=f"{fact.node.op} {fact.label} has no convolutional twin here")
+    return result or Layout(
+        LOST, sources[0].base, reason=f"{fact.node.op} {fact.label} has no convolutional twin here"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +143,9 @@ def _same(step: _Step) -> Layout | None:
     """Pointwise ops, and any op that keeps the shape of its tracked input: the view stays what it was."""
     first = step.sources[0]
     others = [other for other in step.sources[1:] if other.kind != first.kind or other.order != first.order]
-    tracked = next(step.facts.value(n).shape for n in step.fact.node.inputs if step.facts.value(n).shape is not None)
+    tracked = next(
+        step.facts.value(n).shape for n in step.fact.node.inputs if step.facts.value(n).shape is not None
+    )
     wide = [
         shape
         for name in step.fact.node.inputs
@@ -165,10 +170,10 @@ def _connected(step: _Step) -> Layout | None:
 def _transpose(step: _Step) -> Layout | None:
     first = step.sources[0]
     perm = step.fact.node.attribute("perm")
-    order = perm if isinstance(perm, tuple) else tuple(range(len(first.order)))[::-1]
+    order = perm if isinstance(perm, tuple) else range(len(first.order))[::-1]
     if first.kind != MAP or len(order) != len(first.order):
         return None
-    turned = tuple(first.order[int(axis)] for axis in order)  # type: ignore[arg-type]
+    turned = tuple(first.order[axis] for axis in order if isinstance(axis, int))
     if turned == tuple(range(len(turned))):
         return _fresh(step.output, step.shape)
     return replace(first, order=turned)
@@ -202,16 +207,27 @@ def _reduce(step: _Step) -> Layout | None:
     if first.kind != MAP or before is None:
         return _same(step)
     plain = first.order == tuple(range(len(first.order)))
-    if len(step.shape) == len(before) and plain and step.shape[:2] == before[:2] and set(step.shape[2:]) == {1}:
+    if (
+        len(step.shape) == len(before)
+        and plain
+        and step.shape[:2] == before[:2]
+        and set(step.shape[2:]) == {1}
+    ):
         return _fresh(step.output, step.shape)
     if len(step.shape) == 2 and step.shape == (before[0], first.channels):
-        return Layout(VECTOR, first.base, first.channels, (1,) * len(first.spatial), (1, *range(2, len(before))))
+        return Layout(
+            VECTOR, first.base, first.channels, (1,) * len(first.spatial), (1, *range(2, len(before)))
+        )
     return None
 
 
 def _concat(step: _Step) -> Layout | None:
     if len(step.sources) < len(step.fact.node.inputs):
-        return Layout(LOST, step.sources[0].base, reason=f"{step.fact.label} joins the features with values that come from no feature map")
+        return Layout(
+            LOST,
+            step.sources[0].base,
+            reason=f"{step.fact.label} joins the features with values that come from no feature map",
+        )
     kinds = {(layout.kind, layout.order) for layout in step.sources}
     if len(kinds) == 1 and step.sources[0].kind == MAP:
         plain = step.sources[0].order == tuple(range(len(step.shape)))
@@ -223,7 +239,7 @@ def _concat(step: _Step) -> Layout | None:
 
 
 def _part(step: _Step) -> Layout | None:
-    """Slice, Split, Gather and Pad on a map give a map of another size; on a vector the order would have to be known."""
+    """Slice, Split and Pad on a map give a map of another size; on a flat vector the order is lost."""
     first = step.sources[0]
     if first.kind == MAP and first.order == tuple(range(len(step.shape))):
         return _fresh(step.output, step.shape)
@@ -232,7 +248,9 @@ def _part(step: _Step) -> Layout | None:
     return None
 
 
-_MIXERS = frozenset("LSTM GRU RNN Attention MultiHeadAttention CumSum CumProd Scan Loop If Gather ReverseSequence".split())
+_MIXERS = frozenset(
+    "LSTM GRU RNN Attention MultiHeadAttention CumSum CumProd Scan Loop If Gather ReverseSequence".split()
+)
 _RULES: dict[str, Callable[[_Step], Layout | None]] = {
     **dict.fromkeys(("Flatten", "Reshape", "Squeeze", "Unsqueeze"), _flatten),
     **dict.fromkeys(("ReduceMean", "ReduceMax", "ReduceSum"), _reduce),
