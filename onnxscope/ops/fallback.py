@@ -1,8 +1,8 @@
 """Ops without a rule of ours: ask onnx's own inference about a model of that one node.
 
-Our symbols travel through it as made-up `dim_param` tokens, so an answer such as "the batch of the input" comes back
-in the model's own symbols. This is the only module of `ops` that imports onnx, and only when it is asked.
-Source: onnx ShapeInference.md; onnx.proto (AttributeProto, TypeProto).
+Our symbols travel through it as made-up `dim_param` tokens, so that an answer such as "the batch of the
+input" comes back in the model's own symbols. This is the only module of `ops` that imports onnx, and only
+when it is asked. Source: onnx ShapeInference.md; onnx.proto (AttributeProto, TypeProto).
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import onnx
 
 MULTIPLYING = frozenset(
-    "Attention CausalConvWithState Conv ConvInteger ConvTranspose DeformConv Einsum FlexAttention GRU Gemm LSTM "
-    "LinearAttention LinearClassifier LinearRegressor MatMul MatMulInteger QLinearConv QLinearMatMul RNN "
-    "SVMClassifier SVMRegressor".split()
+    "Attention CausalConvWithState Conv ConvInteger ConvTranspose DeformConv Einsum FlexAttention GRU Gemm "
+    "LSTM LinearAttention LinearClassifier LinearRegressor MatMul MatMulInteger QLinearConv QLinearMatMul "
+    "RNN SVMClassifier SVMRegressor".split()
 )
 """Standard ops that do matrix products: without a rule of ours their MACs are unknown, not zero."""
 
@@ -31,7 +31,7 @@ Tokens = dict[str, Expr]
 def infer(view: View, ir_version: int) -> Inferred:
     """What onnx's shape inference says of this node, given what we know of its inputs.
 
-    Stays unknown: sizes that onnx can't tell (they become new symbols), the MACs of ops that do matrix products.
+    Stays unknown: sizes that onnx can't tell (they become new symbols); MACs of ops that do matrix products.
     Raises Unanswered for an op that onnx doesn't know, or where its inference fails.
     """
     domain, op = domain_of(view.node.domain), view.node.op
@@ -89,13 +89,15 @@ def _run(model: onnx.ModelProto) -> dict[str, onnx.TypeProto]:
 
     try:
         found = shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
-    except Exception as bad:  # onnx raises its own InferenceError, but RuntimeError and ValueError from C++ too
+    except (
+        Exception
+    ) as bad:  # onnx raises its own InferenceError, but RuntimeError and ValueError from C++ too
         lines = str(bad).strip().splitlines() or [type(bad).__name__]
         raise Unanswered(f"onnx's shape inference fails: {lines[0]}") from bad
     return {info.name: info.type for info in (*found.graph.value_info, *found.graph.output)}
 
 
-# --- our values -> protos -------------------------------------------------------------------------------------------
+# --- our values -> protos ---
 
 
 def _type(fact: ValueFact, tokens: Tokens) -> onnx.TypeProto:
@@ -131,7 +133,7 @@ def _constant(name: str, fact: ValueFact) -> onnx.TensorProto | None:
     data = fact.known()
     if data is None or fact.dtype is None or any(isinstance(item, Expr) for item in data.items):
         return None
-    items = [item.encode() if isinstance(item, str) else item for item in data.items]
+    items: list[Any] = [item.encode() if isinstance(item, str) else item for item in data.items]
     return helper.make_tensor(name, fact.dtype, data.shape, items)
 
 
@@ -142,7 +144,9 @@ def _attribute(attribute: Attribute) -> onnx.AttributeProto:
     value: Any = attribute.value
     items = list(value) if isinstance(value, tuple) else [value]
     if any(isinstance(item, (Graph, SparseTensor)) for item in items):
-        raise Unanswered(f"attribute {attribute.name!r} holds a graph or sparse tensor, which onnx alone can't judge")
+        raise Unanswered(
+            f"attribute {attribute.name!r} holds a graph or sparse tensor, which onnx alone can't judge"
+        )
     items = [_plain(item) for item in items]
     value = items if isinstance(value, tuple) else items[0]
     return helper.make_attribute(attribute.name, value, attr_type=attribute.type or None)
@@ -159,7 +163,9 @@ def _tensor(tensor: Tensor) -> onnx.TensorProto:
     from onnx import TensorProto
 
     fact = ValueFact(tensor.dtype, tensor.dims, tensor=tensor)
-    small = _constant(tensor.name, fact) if tensor.count <= DATA_LIMIT and tensor.storage is not None else None
+    small = (
+        _constant(tensor.name, fact) if tensor.count <= DATA_LIMIT and tensor.storage is not None else None
+    )
     return small or TensorProto(name=tensor.name, data_type=tensor.dtype, dims=tensor.dims)
 
 
@@ -174,7 +180,7 @@ def _declared(kind: Type) -> onnx.TypeProto:
     return helper.make_tensor_type_proto(kind.dtype, kind.shape)
 
 
-# --- protos -> our values -------------------------------------------------------------------------------------------
+# --- protos -> our values ---
 
 
 def _unwrapped(kind: onnx.TypeProto | None) -> tuple[str, onnx.TypeProto.Tensor | None]:

@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from onnxscope.errors import FileError
 from onnxscope.expr import Expr, Size, Worked, symbol
 from onnxscope.graph import AttributeValue, Graph, Node
 from onnxscope.ops.value import Data, Inferred, Shape, Unanswered, ValueFact
@@ -111,12 +112,18 @@ class View:
         return fact.dtype if index < len(self.inputs) and (fact := self.inputs[index]) is not None else None
 
     def known(self, index: int) -> Data | None:
-        """Content of an input where it is known and small, else None."""
+        """Content of an input where it is known, small and readable, else None."""
+        try:
+            return self._content(index)
+        except FileError:  # a missing external file must not cost a shape that doesn't need its numbers
+            return None
+
+    def _content(self, index: int) -> Data | None:
         return fact.known() if index < len(self.inputs) and (fact := self.inputs[index]) is not None else None
 
     def data(self, index: int) -> Data:
-        """Content of an input. Raises Unanswered where unknown."""
-        found = self.known(index)
+        """Content of an input. Raises Unanswered where unknown, FileError where it can't be read."""
+        found = self._content(index)
         if found is None:
             name = self.node.inputs[index] if index < len(self.node.inputs) else ""
             raise Unanswered(f"the content of input {index} ({name or 'absent'}) is not a known constant")
