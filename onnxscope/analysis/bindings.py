@@ -95,15 +95,23 @@ class Bindings:
         return replace(fact, origin="given")
 
     def declared_fact(self, info: ValueInfo, scope: str, *, bind: bool = True) -> ValueFact:
-        """The fact of a value as declared; an axis without name or number gets a symbol named after it."""
+        """The fact of a value as declared; an axis without name or number gets a symbol named after it.
+
+        In a sequence that is an invented one: it may differ from element to element.
+        """
         kind = info.type
-        container = kind.kind if kind.kind in ("sequence", "optional", "map") else ""
-        while kind.element is not None and kind.kind in ("sequence", "optional"):
+        containers: list[str] = []
+        while kind.kind in ("sequence", "optional", "map"):
+            containers.append(kind.kind)
+            if kind.element is None or kind.kind == "map":
+                break
             kind = kind.element
+        container = " of ".join(containers)
         shape = None
         if kind.shape is not None:
             shape = tuple(
-                _declared_size(d, f"{scope}{info.name}.dim{axis}") for axis, d in enumerate(kind.shape)
+                _declared_size(d, f"{scope}{info.name}.dim{axis}", "sequence" in containers)
+                for axis, d in enumerate(kind.shape)
             )
             shape = tuple(self._bound(size) for size in shape) if bind else shape
         return ValueFact(kind.dtype or None, shape, container, origin="declared")

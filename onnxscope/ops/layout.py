@@ -114,7 +114,7 @@ def transpose(n: View, *, perm: Ints = ()) -> Inferred:
 
 @op("Squeeze")
 def squeeze(n: View, *, axes: Ints = ()) -> Inferred:
-    """X without the given axes, each of size 1; without axes every axis of size 1 goes (also for an empty list).
+    """X without the given axes of size 1; without axes, or with an empty list, every axis of size 1 goes.
 
     axes is an attribute before Squeeze-13. Without axes, a symbolic size that may be 1 leaves the rank
     unknown. Source: Squeeze-1, -11, -13.
