@@ -58,8 +58,8 @@ class ValueFact:
     shape: Shape | None = None
     """Sizes per axis; None where not even the rank is known."""
     container: str = ""
-    """"" for a tensor; sequence, optional or map, whose element `dtype` and `shape` then describe; nested ones
-    are named from the outside in: "optional of sequence"."""
+    """"" for a tensor; sequence, optional or map, whose element `dtype` and `shape` then describe.
+    Containers in containers are named from the outside in: `optional of sequence`."""
     origin: str = "inferred"
     """stored (an initializer), given (a graph input), inferred, or declared (only the file says so)."""
     constant: bool = False
