@@ -52,6 +52,15 @@ def content(n: View, *indices: int) -> list[Data] | None:
     return None if any(data is None for data in found) else [data for data in found if data is not None]
 
 
+def size_in(n: View, index: int) -> Size | None:
+    """The one whole number or size that an input holds, as a scalar or a list of one; None where unknown."""
+    found = content(n, index)
+    if found is None or len(found[0].items) != 1:
+        return None
+    item = found[0].items[0]
+    return item if isinstance(item, (int, Expr)) and integral(item) else None
+
+
 def pointwise(
     n: View, function: Function, dtype: int | None, *indices: int, quotient: bool = False
 ) -> Data | None:

@@ -6,7 +6,7 @@ Source: ONNX Operators.md and Changelog.md, each op's versions.
 from __future__ import annotations
 
 import math
-from fractions import Fraction
+from typing import TypeGuard
 
 from onnxscope import dtypes
 from onnxscope.expr import Expr, Size, at_least, ceil_div, maximum, product
@@ -96,34 +96,27 @@ def range_(n: View) -> Inferred:
     if operands is None or any(len(data.items) != 1 for data in operands):
         return one((n.unknown(0),), dtype)
     start, limit, delta = (data.items[0] for data in operands)
-    size = _range_size(start, limit, delta)
+    size = _range_size(start, limit, delta, dtype)
     if size is None:
         return one((n.unknown(0),), dtype)
     return one((size,), dtype, _range_data(size, start, delta, dtype))
 
 
-def _range_size(start: Scalar, limit: Scalar, delta: Scalar) -> Size | None:
+def _range_size(start: Scalar, limit: Scalar, delta: Scalar, dtype: int | None) -> Size | None:
     """Number of elements; None where rounding or an unknown sign of delta decides."""
-    if all(isinstance(item, (int, float)) for item in (start, limit, delta)):
-        return max(math.ceil((limit - start) / delta), 0)  # type: ignore[operator]
+    if isinstance(start, float) and isinstance(limit, float) and isinstance(delta, float):
+        rounded = folding.settled(limit - start, dtype or dtypes.FLOAT)
+        return max(math.ceil(rounded / delta), 0) if isinstance(rounded, float) else None
     begin, end, step = (folding.exact(item) for item in (start, limit, delta))
-    if isinstance(step, Fraction):  # (limit - start)/(p/q) = (limit - start)*q/p
-        begin, end, step = (_scaled(item, step.denominator) for item in (begin, end, Fraction(step)))
-    if not all(isinstance(item, (int, Expr)) and folding.integral(item) for item in (begin, end, step)):
+    if not (_is_size(begin) and _is_size(end) and _is_size(step)):
         return None
-    span = end - begin  # type: ignore[operator]
-    if at_least(-1, step):  # type: ignore[arg-type]
-        span, step = -span, -step  # type: ignore[operator]
-    if not at_least(step, 1):  # type: ignore[arg-type]
-        return None
-    return maximum(ceil_div(span, step), 0)  # type: ignore[arg-type]
+    if at_least(-1, step):
+        begin, end, step = end, begin, -step
+    return maximum(ceil_div(end - begin, step), 0) if at_least(step, 1) else None
 
 
-def _scaled(item: Number | None, factor: int) -> Number | None:
-    if item is None or isinstance(item, (str, float)):
-        return None
-    scaled = item * factor
-    return scaled.numerator if isinstance(scaled, Fraction) and scaled.denominator == 1 else scaled
+def _is_size(item: Number | None) -> TypeGuard[Size]:
+    return isinstance(item, (int, Expr)) and folding.integral(item)
 
 
 def _range_data(size: Size, start: Scalar, delta: Scalar, dtype: int | None) -> Data | None:

@@ -256,7 +256,7 @@ def _absolute(x: Number) -> Number | None:
         return maximum(x, -x)
     if isinstance(x, str):
         return None
-    return abs(x)
+    return -x if x < 0 else x
 
 
 def _sign(x: Number) -> Number | None:
