@@ -1,13 +1,13 @@
 """Classical machine learning, domain ai.onnx.ml: linear models, trees, support vectors, encoders, maps.
 
-A batch is [N, F], or [F] for one sample. Source: ONNX Operators-ml.md; onnxruntime for the outputs whose shape
-it leaves open.
+A batch is [N, F], or [F] for one sample. Source: ONNX Operators-ml.md; onnxruntime for outputs whose shape it
+leaves open.
 """
 
 from __future__ import annotations
 
 from onnxscope import dtypes
-from onnxscope.expr import Size, Worked, product
+from onnxscope.expr import Size, Worked
 from onnxscope.graph import Tensor
 from onnxscope.ops.registry import View, op
 from onnxscope.ops.value import Inferred, Shape, Unanswered, one
@@ -111,15 +111,6 @@ def scaled(n: View) -> Inferred:
 def replaced(n: View) -> Inferred:
     """Y has the shape and type of X."""
     return one(n.shape(0), n.dtype(0))
-
-
-@op("ArrayFeatureExtractor", domain=ML)
-def array_feature_extractor(n: View) -> Inferred:
-    """Z [*, K] for X [*, F] and K indices; [1, K] for X [F]."""
-    x = n.shape(0)
-    if not x:
-        raise Unanswered("its input is a scalar, which has no last axis")
-    return one((*(x[:-1] or (1,)), product(n.shape(1))), n.dtype(0))
 
 
 @op("FeatureVectorizer", domain=ML)

@@ -46,7 +46,7 @@ def momentum(n: View) -> Inferred:
 
 @op("Adam", domain=_DOMAIN)
 def adam(n: View) -> Inferred:
-    """Inputs: rate, count, then all X, gradients, averages, squares. Outputs: all of these but the gradients."""
+    """Inputs: rate, count, then all X, gradients, averages, squares. Outputs: these but the gradients."""
     return _optimizer(n, 4, (0, 2, 3))
 
 
