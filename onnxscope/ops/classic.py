@@ -7,7 +7,7 @@ leaves open.
 from __future__ import annotations
 
 from onnxscope import dtypes
-from onnxscope.expr import Size, Worked
+from onnxscope.expr import Size, Worked, product
 from onnxscope.graph import Tensor
 from onnxscope.ops.registry import View, op
 from onnxscope.ops.value import Inferred, Shape, Unanswered, one
@@ -111,6 +111,15 @@ def scaled(n: View) -> Inferred:
 def replaced(n: View) -> Inferred:
     """Y has the shape and type of X."""
     return one(n.shape(0), n.dtype(0))
+
+
+@op("ArrayFeatureExtractor", domain=ML)
+def array_feature_extractor(n: View) -> Inferred:
+    """Z [*, K] for X [*, F] and K indices in any shape; [1, K] for X [F], as onnxruntime gives it."""
+    x = n.shape(0)
+    if not x:
+        raise Unanswered("its input is a scalar, which has no last axis")
+    return one((*(x[:-1] or (1,)), product(n.shape(1))), n.dtype(0))
 
 
 @op("FeatureVectorizer", domain=ML)
