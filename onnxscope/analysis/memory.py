@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts
-from onnxscope.expr import Size, at_least, ceil_div, product
+from onnxscope.expr import Coefficient, Monomial, Size, at_least, ceil_div, product, size_from, terms_of
 from onnxscope.graph import captures
 from onnxscope.ops.value import ValueFact
 
@@ -30,37 +30,70 @@ class Memory:
     """Values whose size isn't known; they are left out of the sums."""
 
 
+class _Tally:
+    """A running sum of sizes; adding to it costs the terms of the addend, not of the sum."""
+
+    def __init__(self, terms: dict[Monomial, Coefficient] | None = None) -> None:
+        self.terms = dict(terms or {})
+
+    def add(self, size: Size, sign: int = 1) -> None:
+        for monomial, coefficient in terms_of(size):
+            self.terms[monomial] = self.terms.get(monomial, 0) + sign * coefficient
+
+    def size(self) -> Size:
+        return size_from(self.terms)
+
+    def at_least(self, other: _Tally) -> bool:
+        """Whether this sum is never smaller: at a glance where no term is smaller, else by bounds."""
+        keys = {**self.terms, **other.terms}
+        if all(self.terms.get(key, 0) >= other.terms.get(key, 0) for key in keys):
+            return True
+        return len(keys) > 1 and at_least(self.size(), other.size())
+
+
 def measure(facts: Facts) -> Memory:
     """Walk the main graph in execution order."""
-    graph, values = facts.main.graph, facts.main.values
-    last: dict[str, int] = {}
-    for position, fact in enumerate(facts.main.nodes):
-        for name in (*fact.node.inputs, *captures(fact.node)):
-            last[name] = position
-    last.update((info.name, len(facts.main.nodes)) for info in graph.outputs)
-    stored = graph.initializers
-    born = [info.name for info in graph.inputs if info.name not in stored]
+    values, nodes = facts.main.values, facts.main.nodes
+    deaths = _deaths(facts)
+    stored = facts.main.graph.initializers
+    born = [info.name for info in facts.main.graph.inputs if info.name not in stored]
     sizes = {name: nbytes(values[name]) for name in born if name in values}
-    live: Size = sum((size for size in sizes.values() if size is not None), 0)
-    total, peak, peak_node = live, live, ""
-    decided = True
-    for position, fact in enumerate(facts.main.nodes):
+    live, total = _Tally(), _Tally()
+    for size in sizes.values():
+        live.add(size or 0)
+        total.add(size or 0)
+    peak, peak_node, decided = _Tally(live.terms), "", True
+    for position, fact in enumerate(nodes):
         made = [
-            n for n in dict.fromkeys(fact.node.outputs) if n and not values[n].constant and n not in sizes
+            name for name in fact.node.outputs if name and not values[name].constant and name not in sizes
         ]
         for name in made:
             sizes[name] = size = nbytes(values[name])
-            live, total = live + (size or 0), total + (size or 0)
-        if at_least(live, peak):
-            peak, peak_node = live, fact.label
-        elif not at_least(peak, live):
+            live.add(size or 0)
+            total.add(size or 0)
+        if live.at_least(peak):
+            peak, peak_node = _Tally(live.terms), fact.label
+        elif not peak.at_least(live):
             decided = False
-        for name in {*made, *fact.node.inputs, *captures(fact.node)}:
-            if last.get(name, position) == position and name in sizes:
-                live = live - (sizes[name] or 0)
-                sizes[name] = 0 if sizes[name] is not None else None
+        for name in deaths[position]:
+            live.add(sizes.get(name) or 0, -1)
     unknown = sum(size is None for size in sizes.values())
-    return Memory(total, peak if decided and not unknown else None, peak_node, unknown)
+    return Memory(total.size(), peak.size() if decided and not unknown else None, peak_node, unknown)
+
+
+def _deaths(facts: Facts) -> list[list[str]]:
+    """Per node of the main graph: the values that nobody reads after it."""
+    nodes = facts.main.nodes
+    last: dict[str, int] = {}
+    for position, fact in enumerate(nodes):
+        last.update(
+            (name, position) for name in (*fact.node.outputs, *fact.node.inputs, *captures(fact.node))
+        )
+    last.update((info.name, len(nodes)) for info in facts.main.graph.outputs)
+    deaths: list[list[str]] = [[] for _ in range(len(nodes) + 1)]
+    for name, position in last.items():
+        deaths[position].append(name)
+    return deaths
 
 
 def nbytes(value: ValueFact) -> Size | None:
@@ -69,4 +102,5 @@ def nbytes(value: ValueFact) -> Size | None:
     if value.shape is None or dtype is None or dtype.bits is None or value.container:
         return None
     count = product(value.shape)
-    return ceil_div(count * dtype.bits, 8)
+    whole, partial = divmod(dtype.bits, 8)
+    return ceil_div(count * dtype.bits, 8) if partial else count * whole

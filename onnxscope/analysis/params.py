@@ -61,9 +61,14 @@ class LayerParams:
     dtype: str | None
     """Element type of the weights as stored (int8 for a quantized layer)."""
     nbytes: int
-    formula: str
-    """Worked count, for example `(5*5*1 + 1)*32 = 832`."""
+    worked: Worked
+    """Derivation of `total`."""
     parameters: tuple[Parameter, ...]
+
+    @property
+    def formula(self) -> str:
+        """Worked count, for example `(5*5*1 + 1)*32 = 832`."""
+        return str(self.worked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +271,7 @@ def _layer(
         shared_with=tuple(shared),
         dtype=dtypes.name_of(weights[0].dtype),
         nbytes=sum(p.nbytes or 0 for p in parameters),
-        formula=str(_formula(fact, [p for p in parameters if p.role != STATISTIC])),
+        worked=_formula(fact, [p for p in parameters if p.role != STATISTIC]),
         parameters=parameters,
     )
 

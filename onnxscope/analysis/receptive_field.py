@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from onnxscope.analysis.facts import Facts, NodeFact, Problem
-from onnxscope.graph import Node
 from onnxscope.ops.value import Shape
 
 
@@ -24,8 +23,9 @@ class Field:
     """Receptive field along one axis, in input pixels."""
 
     size: int
-    stride: Fraction
-    start: Fraction
+    stride: int | Fraction
+    """A fraction behind a ConvTranspose."""
+    start: int | Fraction
 
     @property
     def centre(self) -> Fraction:
@@ -74,35 +74,32 @@ def trace(facts: Facts) -> ReceptiveFields:
     for info in facts.main.graph.inputs:
         shape = facts.value(info.name).shape
         if info.name not in stored and shape is not None:
-            found[info.name] = (Field(1, Fraction(1), Fraction(0)),) * len(shape)
+            found[info.name] = (Field(1, 1, 0),) * len(shape)
     for fact in facts.main.nodes:
-        for place, name in enumerate(fact.node.outputs):
-            shape = facts.value(name).shape if name else None
-            if shape is None or facts.value(name).constant:
-                continue
-            step = _Step(fact, *_sources(facts, fact.node, found), shape, _pads(facts, fact))
-            tracer = _TRACERS.get(fact.node.op, _unknown)
-            found[name] = (
-                tracer(step) if place == 0 or fact.node.op in ("Split", "MaxPool") else (None,) * len(shape)
-            )
-            if place == 0:
-                problems += _misaligned(step)
+        names = [name for name in fact.node.outputs if name]
+        if not names or facts.value(names[0]).constant:
+            continue
+        step = _step(facts, fact, names[0], found)
+        if step is not None:
+            found[names[0]] = axes = _TRACERS.get(fact.node.op, _unknown)(step)
+            problems += _misaligned(step)
+            if fact.node.op in ("Split", "MaxPool"):  # every output is laid out like the first
+                found.update((name, axes) for name in names[1:])
     return ReceptiveFields(found, tuple(problems))
 
 
-def _sources(
-    facts: Facts, node: Node, found: dict[str, Axes]
-) -> tuple[tuple[Axes | None, ...], tuple[Shape | None, ...]]:
+def _step(facts: Facts, fact: NodeFact, output: str, found: dict[str, Axes]) -> _Step | None:
+    shape = facts.value(output).shape
+    if shape is None:
+        return None
     fields: list[Axes | None] = []
     shapes: list[Shape | None] = []
-    for name in node.inputs:
+    for name in fact.node.inputs:
         value = facts.value(name)
         shapes.append(value.shape)
-        constant = not name or value.constant
-        fields.append(
-            None if constant or value.shape is None else found.get(name, (None,) * len(value.shape))
-        )
-    return tuple(fields), tuple(shapes)
+        constant = not name or value.constant or value.shape is None
+        fields.append(None if constant else found.get(name, (None,) * len(value.shape or ())))
+    return _Step(fact, tuple(fields), tuple(shapes), shape, _pads(facts, fact))
 
 
 def _pads(facts: Facts, fact: NodeFact) -> tuple[object, ...]:
@@ -152,9 +149,13 @@ def _transposed_axis(field: Field, kernel: int, begin: int, stride: int, dilatio
     first = -((reach - begin) // stride)
     return Field(
         field.size + _ceil(reach // stride * field.stride),
-        field.stride / stride,
+        _plain(Fraction(field.stride) / stride),
         field.start + first * field.stride,
     )
+
+
+def _plain(value: Fraction) -> int | Fraction:
+    return value.numerator if value.denominator == 1 else value
 
 
 def _ceil(value: Fraction | int) -> int:
@@ -163,11 +164,14 @@ def _ceil(value: Fraction | int) -> int:
 
 def _pointwise(step: _Step) -> Axes:
     """Each output element depends on the elements at its own place of every input (numpy broadcasting)."""
+    moving = [
+        (f, s) for f, s in zip(step.inputs, step.shapes, strict=True) if f is not None and s is not None
+    ]
+    if moving and all(pair == (moving[0][0], step.output) for pair in moving):
+        return moving[0][0]
     rank = len(step.output)
     merged: list[list[Field | None]] = [[] for _ in range(rank)]
-    for field, shape in zip(step.inputs, step.shapes, strict=True):
-        if field is None or shape is None:
-            continue
+    for field, shape in moving:
         offset = rank - len(shape)
         for axis, (entry, size) in enumerate(zip(field, shape, strict=True)):
             if offset + axis >= 0 and (size != 1 or step.output[offset + axis] == 1 or entry is None):
@@ -177,6 +181,8 @@ def _pointwise(step: _Step) -> Axes:
 
 def _merge(entries: list[Field | None]) -> Field | None:
     """The smallest interval that covers all fields; None where one is unknown or the strides differ."""
+    if len(entries) == 1:
+        return entries[0]
     known = [entry for entry in entries if entry is not None]
     if not known or len(known) < len(entries) or len({field.stride for field in known}) > 1:
         return None
@@ -188,6 +194,8 @@ def _merge(entries: list[Field | None]) -> Field | None:
 def _misaligned(step: _Step) -> list[Problem]:
     fields = [field for field in step.inputs if field is not None]
     if _TRACERS.get(step.fact.node.op) not in (_pointwise, _concat) or len(fields) < 2:
+        return []
+    if fields.count(fields[0]) == len(fields):
         return []
     for axis in range(2, len(step.output)):
         known = [f[axis] for f in fields if len(f) == len(step.output) and f[axis] is not None]

@@ -1,7 +1,7 @@
 """Which inputs of an op hold parameters, and which are settings.
 
-One row per group of ops: names, then input positions by role. Ops without a row: every constant float input of
-more than one number is a weight. A name with a domain in front wins over the bare one.
+One row per group of ops: names, then input positions by role. Ops without a row: every constant float input
+of more than one number is a weight. A name with a domain in front wins over the bare one.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from dataclasses import replace
 from onnxscope.analysis.bindings import Bindings
 from onnxscope.analysis.facts import Facts, NodeFact, Problem, ScopeFacts
 from onnxscope.errors import FileError
-from onnxscope.expr import Expr, Size, Worked
+from onnxscope.expr import Size, Worked
 from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, domain_of
 from onnxscope.ops import registry
 from onnxscope.ops.registry import Branch, Rule, View
@@ -159,7 +159,7 @@ class _Scope:
             inferred = Inferred(unknown_macs=rule is None or rule.multiplies)
             self._problem(node.label, f"{node.op}: {stop}")
         for what, left, right in inferred.agree:
-            if left != right and not (isinstance(left, Expr) and isinstance(right, Expr)):
+            if isinstance(left, int) and isinstance(right, int) and left != right:
                 self._problem(node.label, f"{node.op}: {what} don't match: {left} and {right}")
         constant = (rule is None or rule.deterministic) and all(
             fact is None or fact.constant for fact in inputs

@@ -44,6 +44,7 @@ from onnxscope.expr.polynomial import (
     floor,
     floor_div,
     product,
+    size_from,
     symbol,
     terms_of,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "maximum",
     "minimum",
     "product",
+    "size_from",
     "symbol",
     "symbols",
     "terms_of",

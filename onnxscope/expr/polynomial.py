@@ -116,7 +116,8 @@ def _whole(value: Coefficient) -> Coefficient:
     return value if isinstance(value, int) or value.denominator != 1 else value.numerator
 
 
-def _build(terms: dict[Monomial, Coefficient]) -> Size:
+def size_from(terms: dict[Monomial, Coefficient]) -> Size:
+    """The sum of the terms, in canonical order; terms with a coefficient of 0 fall away."""
     kept = [(monomial, coefficient) for monomial, coefficient in terms.items() if coefficient]
     if not kept:
         return 0
@@ -144,17 +145,32 @@ def terms_of(size: Size | Fraction) -> tuple[tuple[Monomial, Coefficient], ...]:
 
 
 def _combine(left: Size, right: Size | Fraction, sign: int) -> Size:
+    if isinstance(right, int) and isinstance(left, Expr):
+        return _shifted(left, sign * right)
     if not isinstance(right, (int, Expr, Fraction)):
         return NotImplemented
     terms = dict(terms_of(left))
     for monomial, coefficient in terms_of(right):
         terms[monomial] = _whole(terms.get(monomial, 0) + sign * coefficient)
-    return _build(terms)
+    return size_from(terms)
 
 
-def scaled(expr: Size, factor: Coefficient) -> Size:
+def _shifted(expr: Expr, number: int) -> Size:
+    """The size plus a number: only the last term can change."""
+    last, constant = expr.terms[-1]
+    if last:
+        return Expr((*expr.terms, ((), number))) if number else expr
+    if len(expr.terms) == 1:
+        return size_from({(): _whole(constant + number)})
+    kept = expr.terms[:-1]
+    return Expr((*kept, ((), _whole(constant + number)))) if constant + number else Expr(kept)
+
+
+def scaled(size: Size, factor: Coefficient) -> Size:
     """The size times a number."""
-    return _build({monomial: _whole(coefficient * factor) for monomial, coefficient in terms_of(expr)})
+    if isinstance(size, Expr) and factor and (size.terms[0][0] or len(size.terms) > 1):
+        return Expr(tuple((monomial, _whole(coefficient * factor)) for monomial, coefficient in size.terms))
+    return size_from({monomial: _whole(coefficient * factor) for monomial, coefficient in terms_of(size)})
 
 
 def _product(left: Expr, right: Expr) -> Size:
@@ -163,7 +179,7 @@ def _product(left: Expr, right: Expr) -> Size:
         for b, cb in right.terms:
             monomial = tuple(sorted(a + b, key=_atom_order)) if a and b else a + b
             terms[monomial] = _whole(terms.get(monomial, 0) + ca * cb)
-    return _build(terms)
+    return size_from(terms)
 
 
 def constant_of(size: Size) -> Coefficient:
@@ -179,11 +195,11 @@ def floor_div(left: Size, right: Size) -> Size:
     """floor(left / right) in canonical form. Raises ZeroDivisionError for a divisor of 0."""
     if isinstance(left, int) and isinstance(right, int):
         return left // right
+    if isinstance(right, int) and isinstance(left, Expr):
+        return _floor_by_number(left, right)
     exact = exact_div(left, right)
     if exact is not None and is_whole(exact):
         return exact
-    if isinstance(right, int) and isinstance(left, Expr):
-        return _floor_by_number(left, right)
     if isinstance(left, int):
         left = Expr((((), left),))
     return size_of(Floor(left, right))
@@ -228,7 +244,9 @@ def is_whole(size: Size) -> bool:
 
 def _floor_by_number(left: Expr, right: int) -> Size:
     """floor(left/right): take out what divides, cancel the common factor, collapse an inner floor."""
-    if right < 0:
+    if right <= 0:
+        if right == 0:
+            raise ZeroDivisionError(f"({left}) // 0")
         return floor_div(-left, -right)
     if not is_whole(left):
         scale = _common_denominator(left)
@@ -240,7 +258,7 @@ def _floor_by_number(left: Expr, right: int) -> Size:
         if monomial and remainder:
             quotient, remainder = 0, int(coefficient)
         outside[monomial], inside[monomial] = quotient, remainder
-    whole, rest = _build(outside), _build(inside)
+    whole, rest = size_from(outside), size_from(inside)
     if isinstance(rest, int):
         return whole + rest // right
     return whole + _cancelled_floor(rest, right)
@@ -250,13 +268,13 @@ def _cancelled_floor(left: Expr, right: int) -> Size:
     shared = gcd(right, *(int(coefficient) for monomial, coefficient in left.terms if monomial))
     if shared > 1:  # floor((g*E + r)/(g*m)) = floor((E + floor(r/g))/m) for a whole E
         reduced: dict[Monomial, Coefficient] = {m: int(c) // shared for m, c in left.terms}
-        return floor_div(_build(reduced), right // shared)
+        return floor_div(size_from(reduced), right // shared)
     inner = [(m, c) for m, c in left.terms if len(m) == 1 and isinstance(m[0], Floor) and c == 1]
     if len(inner) == 1:
         floor_atom = inner[0][0][0]
         assert isinstance(floor_atom, Floor)
         if isinstance(floor_atom.denominator, int):  # (x//b + r)//d = (x + b*r)//(b*d)
-            others = _build({m: c for m, c in left.terms if m != inner[0][0]})
+            others = size_from({m: c for m, c in left.terms if m != inner[0][0]})
             return floor_div(
                 floor_atom.numerator + floor_atom.denominator * others, floor_atom.denominator * right
             )
@@ -298,7 +316,7 @@ def _divide_term(left: tuple[Monomial, Coefficient], right: tuple[Monomial, Coef
             return None
         atoms.remove(atom)
     ratio = _whole(Fraction(left[1]) / right[1])
-    return _build({tuple(atoms): ratio}) if isinstance(ratio, int) else None
+    return size_from({tuple(atoms): ratio}) if isinstance(ratio, int) else None
 
 
 @lru_cache(maxsize=4096)
@@ -345,7 +363,11 @@ def as_floor(size: Size) -> tuple[Size, int] | None:
 
 def product(sizes: Iterable[Size]) -> Size:
     """The product of all sizes; 1 where there are none."""
+    number = 1
     total: Size = 1
     for size in sizes:
-        total = total * size
-    return total
+        if isinstance(size, int):
+            number *= size
+        else:
+            total = total * size
+    return total * number

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from onnxscope.expr.bounds import minimum
-from onnxscope.expr.polynomial import Size, bracketed, floor_div
+from onnxscope.expr.polynomial import Size, bracketed, floor_div, product
 
 _RANK = {"+": 1, "-": 1, "*": 2, "//": 2}
 
@@ -19,6 +19,13 @@ class Worked:
     """
 
     __slots__ = ("args", "op", "value")
+
+    op: str
+    """Operator, `min`, or "" for a leaf."""
+    args: tuple[Worked, ...]
+    """Two operands; a product may have more."""
+    value: Size
+    """Result."""
 
     def __init__(self, op: str, args: tuple[Worked, ...], value: Size) -> None:
         self.op = op
@@ -62,9 +69,8 @@ class Worked:
             return str(self.value)
         if self.op in ("min", "max"):
             return f"{self.op}({', '.join(arg.text for arg in self.args)})"
-        left, right = self.args
-        gap = " " if _RANK[self.op] == 1 else ""
-        return f"{left._operand(self.op, False)}{gap}{self.op}{gap}{right._operand(self.op, True)}"
+        sign = f" {self.op} " if _RANK[self.op] == 1 else self.op
+        return sign.join(arg._operand(self.op, place > 0) for place, arg in enumerate(self.args))
 
     def _operand(self, outer: str, right: bool) -> str:
         if not self.op:
@@ -100,7 +106,7 @@ def worked_product(factors: Iterable[Size | Worked]) -> Worked:
     >>> worked_product([2, 3, symbol("N")])
     Worked('2*3*N = 6*N')
     """
-    result: Worked | None = None
-    for factor in factors:
-        result = Worked.of(factor) if result is None else result * factor
-    return result or Worked.of(1)
+    args = tuple(Worked.of(factor) for factor in factors)
+    if len(args) == 1:
+        return args[0]
+    return Worked("*", args, product(arg.value for arg in args)) if args else Worked.of(1)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.expr import Size, product
+from onnxscope.expr import Expr, Size, product
 from onnxscope.ops.value import Shape
 
 MAP, VECTOR, LIFTED, LOST = "map", "vector", "lifted", "lost"
@@ -99,7 +99,7 @@ def _fresh(name: str, shape: Shape) -> Layout:
 def _step(facts: Facts, fact: NodeFact, found: Layouts) -> Layout | None:
     output = fact.node.outputs[0]
     shape = facts.value(output).shape
-    if shape is None or facts.value(output).constant:
+    if shape is None or facts.value(output).constant or fact.node.op in ("Shape", "Size"):
         return None
     if fact.inferred.window is not None or (fact.rule and fact.rule.kind == "global_pool"):
         return _fresh(output, shape) if len(shape) >= 3 else None
@@ -184,20 +184,31 @@ def _flatten(step: _Step) -> Layout | None:
     first, before = step.sources[0], step.before
     if before is None:
         return None
-    if len(step.shape) == 2 and first.kind == MAP and first.order[0] == 0:
-        merged = product(before[1:])
-        fixed = isinstance(merged, int)
-        if not fixed or (step.shape[1] == merged and step.shape[0] == before[0]):
-            return Layout(VECTOR, first.base, first.channels, first.spatial, first.order[1:])
+    if first.kind == MAP and len(step.shape) == 2:
+        return _merged(step, first, before)
+    if first.kind == MAP:
+        return _reshaped_map(step, first, before)
+    return first if len(step.shape) == 2 and step.shape[1] == before[-1] else None
+
+
+def _merged(step: _Step, first: Layout, before: Shape) -> Layout | None:
+    count = product(before[1:])
+    fits = step.shape == (before[0], count) or isinstance(count, Expr)
+    if first.order[0] != 0 or not fits:
         return None
-    if first.kind != MAP and len(step.shape) == 2 and step.shape[1] == before[-1]:
-        return first
-    kept = [size for size in before[1:] if size != 1] == [size for size in step.shape[1:] if size != 1]
-    if first.kind == MAP and kept and len(step.shape) >= 3 and step.shape[0] == before[0]:
-        plain = first.order == tuple(range(len(first.order)))
-        return _fresh(step.output, step.shape) if plain and step.shape[1] == first.channels else None
-    if first.kind != MAP and kept and step.shape[0] == before[0]:
-        return first if len(step.shape) == 2 else None
+    return Layout(VECTOR, first.base, first.channels, first.spatial, first.order[1:])
+
+
+def _reshaped_map(step: _Step, first: Layout, before: Shape) -> Layout | None:
+    """Axes of size 1 that come and go; of a 1x1 map they may also change places with the channels."""
+    wide, after = [size for size in before[1:] if size != 1], [size for size in step.shape[1:] if size != 1]
+    if step.shape[0] != before[0] or wide != after or len(step.shape) < 3:
+        return None
+    if first.order == tuple(range(len(first.order))) and step.shape[1] == first.channels:
+        return _fresh(step.output, step.shape)
+    if wide == [first.channels] and step.shape[-1] == first.channels:
+        spatial = (1,) * (len(step.shape) - 2)
+        return replace(first, spatial=spatial, order=(0, *range(2, len(step.shape)), 1))
     return None
 
 
