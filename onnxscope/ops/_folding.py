@@ -318,7 +318,8 @@ def smallest(*items: Number) -> Number | None:
 
 def _extreme(symbolic: Function, plain: Function, items: tuple[Number, ...]) -> Number | None:
     if any(isinstance(item, Expr) for item in items):
-        return symbolic(*items) if all(isinstance(item, (int, Expr)) for item in items) else None
+        whole = all(isinstance(item, (int, Expr)) and integral(item) for item in items)
+        return symbolic(*items) if whole else None  # an expression relies on whole numbers inside min and max
     return None if any(item != item for item in items) else plain(items)
 
 

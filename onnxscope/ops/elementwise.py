@@ -14,7 +14,7 @@ from fractions import Fraction
 from functools import partial
 
 from onnxscope import dtypes
-from onnxscope.expr import Expr, at_least, floor, maximum
+from onnxscope.expr import Expr, at_least, floor
 from onnxscope.ops import _folding as folding
 from onnxscope.ops._broadcast import broadcast as broadcast_shapes
 from onnxscope.ops._broadcast import unified
@@ -253,7 +253,7 @@ def _ceil(x: Number) -> Number | None:
 
 def _absolute(x: Number) -> Number | None:
     if isinstance(x, Expr):
-        return maximum(x, -x)
+        return folding.largest(x, -x)
     if isinstance(x, str):
         return None
     return -x if x < 0 else x
