@@ -1,0 +1,78 @@
+"""The command `onnxscope`: its commands, and how errors leave it.
+
+Exit codes: 0 done, 1 the answer is no, 2 the call is wrong, 3 the model can't be used, 4 the runtime can't do
+it; 70 a bug of ours, 130 interrupted, 141 the reader of the output is gone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from onnxscope import __version__
+from onnxscope.cli.options import Settings, general
+from onnxscope.cli.reporting import report
+from onnxscope.errors import OnnxscopeError
+
+BUG = 70
+"""EX_SOFTWARE of sysexits.h."""
+INTERRUPTED = 130
+"""128 + SIGINT."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.version_option(__version__, message="onnxscope %(version)s")
+@general
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """Look into ONNX models: every shape, parameter and MAC, with the formula that gave it."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+cli.add_command(report)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; `arguments` are those of the process where None. Returns the exit code."""
+    settings = Settings()
+    try:
+        code = cli.main(arguments, prog_name="onnxscope", standalone_mode=False, obj=settings)
+    except click.exceptions.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        return _fail(error, settings)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: Exception, settings: Settings) -> int:
+    """One line on standard error; with `--debug` the traceback before it."""
+    if settings.debug:
+        from traceback import print_exception
+
+        print_exception(error)
+    message, code = _told(error)
+    line = " ".join(message.split())
+    print(f"onnxscope: error: {line}", file=sys.stderr)
+    return code
+
+
+def _told(error: Exception) -> tuple[str, int]:
+    """What to say about an error, and the exit code."""
+    if isinstance(error, OnnxscopeError):
+        return str(error), error.exit_code
+    if isinstance(error, click.ClickException):
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "onnxscope"
+        return f"{error.format_message().rstrip('.')}; see {where} --help", 2
+    if isinstance(error, MemoryError):
+        return "out of memory", BUG
+    kind = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{kind}; this is a bug in onnxscope: please report it with the output of --debug", BUG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

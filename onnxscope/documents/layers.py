@@ -1,0 +1,131 @@
+"""One row per layer: what the analysis found about a node, as plain values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnxscope.analysis.cost import is_folded
+from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.analysis.params import LayerParams, Params, kind_of
+from onnxscope.analysis.receptive_field import ReceptiveFields
+from onnxscope.documents.plain import plain, plain_or_none, ratio, shape
+from onnxscope.documents.schema import FieldEntry, FormulaEntry, LayerEntry, ParamsEntry
+from onnxscope.expr import Size
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A layer entry, and its sizes before they became text."""
+
+    entry: LayerEntry
+    fact: NodeFact
+    params: Size
+    macs: Size | None
+    """None where unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """Makes the rows of one model."""
+
+    facts: Facts
+    params: Params
+    fields: ReceptiveFields
+    formulas: bool = True
+
+    def rows(self, *, all_ops: bool = False) -> Iterator[Row]:
+        """Rows in execution order: layers that count, or every node."""
+        seen = Counter(fact.label for fact in self.facts.nodes())
+        for fact in self.facts.nodes():
+            used = self.params.layers.get((fact.scope, fact.node.index))
+            macs = self._macs(fact)
+            if all_ops or self._counts(fact, used, macs):
+                name = fact.label if seen[fact.label] == 1 else f"{fact.label}#{fact.node.index}"
+                yield Row(self._entry(name, fact, used, macs), fact, used.total if used else 0, macs)
+
+    def _counts(self, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> bool:
+        """Whether a node is a layer: of a named kind, with parameters, or with MACs (or unknown ones)."""
+        named = kind_of(fact) not in ("other", "fc")
+        return named or used is not None or (macs != 0 and not self._is_call(fact))
+
+    def _is_call(self, fact: NodeFact) -> bool:
+        """Whether a node calls a model-local function, whose nodes have rows of their own."""
+        inside = (fact.scope, fact.node.index) in self.facts.children
+        return inside and next(fact.node.subgraphs(), None) is None
+
+    def _macs(self, fact: NodeFact) -> Size | None:
+        """MACs of one run of the graph that holds the node: 0 for a call (its body's rows have them)."""
+        if is_folded(self.facts, fact) or (fact.answered and self._is_call(fact)):
+            return 0
+        if fact.inferred.unknown_macs:
+            return None
+        return 0 if fact.inferred.macs is None else fact.inferred.macs.value
+
+    def _entry(self, name: str, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> LayerEntry:
+        node, window = fact.node, fact.inferred.window
+        kind = kind_of(fact)
+        source = self._source(fact)
+        shapes = {out: shape(self.facts.value(out, fact.scope).shape) for out in node.outputs if out}
+        first = next(iter(shapes), None)
+        return {
+            "name": name,
+            "op": node.op,
+            "kind": kind if kind != "fc" or used is not None else "other",
+            "scope": fact.scope,
+            "input": source,
+            "output": first,
+            "input_shape": None if source is None else shape(self.facts.value(source, fact.scope).shape),
+            "output_shape": None if first is None else shapes[first],
+            "output_shapes": shapes,
+            "kernel": None if window is None else shape(window.kernel),
+            "strides": None if window is None else list(window.strides),
+            "pads": None if window is None else shape(window.pads),
+            "dilations": None if window is None else list(window.dilations),
+            "group": None if window is None or kind == "pool" else window.group,
+            "params": params_entry(used),
+            "macs": plain_or_none(macs),
+            "receptive_field": self._field(fact),
+            "formula": self._formula(fact, used, macs) if self.formulas else None,
+        }
+
+    def _source(self, fact: NodeFact) -> str | None:
+        """The input that carries the data: the first one that isn't a constant, else the first one given."""
+        given = [name for name in fact.node.inputs if name]
+        moving = (name for name in given if not self.facts.value(name, fact.scope).constant)
+        return next(moving, given[0] if given else None)
+
+    def _field(self, fact: NodeFact) -> FieldEntry | None:
+        found = self.fields.spatial(fact)
+        if found is None:
+            return None
+        entry: FieldEntry = {
+            "size": [field.size for field in found],
+            "stride": [ratio(field.stride) for field in found],
+            "start": [ratio(field.start) for field in found],
+        }
+        return entry
+
+    @staticmethod
+    def _formula(fact: NodeFact, used: LayerParams | None, macs: Size | None) -> FormulaEntry:
+        counted = fact.inferred.macs is not None and macs not in (0, None)
+        return {
+            "shape": [str(axis) for axis in fact.inferred.axes],
+            "params": None if used is None else used.formula,
+            "macs": str(fact.inferred.macs) if counted else None,
+        }
+
+
+def params_entry(used: LayerParams | None) -> ParamsEntry:
+    """Counts of one layer; zeros for a layer without parameters."""
+    if used is None:
+        return {"weight": 0, "bias": 0, "total": 0, "shared_with": [], "dtype": None, "bytes": 0}
+    return {
+        "weight": plain(used.weight),
+        "bias": plain(used.bias),
+        "total": plain(used.total),
+        "shared_with": list(used.shared_with),
+        "dtype": used.dtype,
+        "bytes": used.nbytes,
+    }

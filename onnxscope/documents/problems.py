@@ -1,0 +1,61 @@
+"""The `problems` rows: what could not be answered, what doesn't fit, and what a reader must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from onnxscope.analysis.facts import Facts
+from onnxscope.analysis.memory import Memory
+from onnxscope.analysis.params import Params
+from onnxscope.analysis.receptive_field import ReceptiveFields
+from onnxscope.documents.schema import ProblemEntry
+from onnxscope.graph import Graph, Tensor
+from onnxscope.rewrite.heads import HeadLayer
+
+
+def problems(
+    facts: Facts, params: Params, fields: ReceptiveFields, memory: Memory, heads: Sequence[HeadLayer]
+) -> list[ProblemEntry]:
+    """Every row once, those of the file first."""
+    rows = [*_storage(facts), *((p.where, p.message) for p in (*facts.problems, *fields.problems))]
+    rows += [(fact.label, fact.inferred.note) for fact in facts.nodes() if fact.inferred.note]
+    rows += [(layer.layer, layer.size_note) for layer in heads if layer.size_note]
+    rows += [("parameters", note) for note in params.notes]
+    if memory.unknown:
+        known = memory.activation_bytes
+        count = (
+            f"{memory.unknown} values have an unknown size"
+            if memory.unknown > 1
+            else "1 value has an unknown size"
+        )
+        rows.append(
+            ("memory", f"{count}; the others take {known} bytes, activation memory in all is unknown")
+        )
+    return [{"where": where, "message": message} for where, message in dict.fromkeys(rows)]
+
+
+def _storage(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Tensors whose numbers can't be had: one row per reason, the first tensor and how many more."""
+    found: dict[str, list[str]] = {}
+    for tensor in _tensors(facts.model.graph, *(function.body for function in facts.model.functions)):
+        reason = _reason(tensor)
+        if reason:
+            found.setdefault(reason, []).append(tensor.name)
+    for reason, names in found.items():
+        more = f" (and {len(names) - 1} more tensors)" if len(names) > 1 else ""
+        yield names[0], f"{reason}{more}"
+
+
+def _reason(tensor: Tensor) -> str:
+    """Why the numbers of a tensor can't be had, without its name; nothing of a payload is read."""
+    check = getattr(tensor.storage, "problem", None)
+    reason = check() if check is not None else None
+    return "" if reason is None else str(reason).removeprefix(f"tensor {tensor.name!r}: ")
+
+
+def _tensors(*graphs: Graph) -> Iterator[Tensor]:
+    for graph in graphs:
+        yield from graph.tensors
+        for node in graph.nodes:
+            yield from (a.value for a in node.attributes if isinstance(a.value, Tensor))
+            yield from _tensors(*(inner for _, inner in node.subgraphs()))

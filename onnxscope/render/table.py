@@ -1,0 +1,216 @@
+"""Aligned columns that fit a width: names are shortened in the middle, expressions are wrapped."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnxscope.render.words import display_width
+
+GAP = "  "
+MOST_LINES = 4
+"""Lines of one cell; the rest is cut, with dots."""
+_SEPARATORS = re.compile(r"([./])")
+_INITIAL = re.compile(r"^(.).*?(\d*)$", re.DOTALL)
+_HEADS = (0.5, 0.35, 0.2, 0.1, 0.65, 0.8, 0.9)
+"""Parts of a shortened name that are kept from its start, in order of preference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column before it is fitted."""
+
+    title: str
+    cells: tuple[str, ...]
+    right: bool = False
+    """Align to the right (numbers)."""
+    name: bool = False
+    """Cells are names: shortened in the middle and kept apart; other cells are wrapped."""
+    per: str = ""
+    """What every cell is to be read with, for example `batch x `; stands in front of the title."""
+
+    @property
+    def natural(self) -> int:
+        """Width without shortening."""
+        return max(map(display_width, (self.header, *self.cells)))
+
+    @property
+    def header(self) -> str:
+        """First line of the column."""
+        return f"{self.per}{self.title}"
+
+
+def total_width(widths: Sequence[int]) -> int:
+    """Width of a line."""
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def fitted(columns: Sequence[Column], width: int, squeeze: Sequence[tuple[str, int]]) -> list[int]:
+    """Column widths that fit `width`: columns are squeezed by title, in order, down to a least width each.
+
+    A line is longer than `width` only where every column is at its least.
+    """
+    widths = [column.natural for column in columns]
+    for title, least in squeeze:
+        excess = total_width(widths) - width
+        for place, column in enumerate(columns):
+            if excess > 0 and column.title == title:
+                widths[place] -= max(0, min(excess, widths[place] - max(least, display_width(column.header))))
+    return widths
+
+
+def lines(columns: Sequence[Column], widths: Sequence[int]) -> tuple[str, list[list[str]]]:
+    """The header line, and per row its lines (more than one where a cell was wrapped)."""
+    header = _line([column.header for column in columns], columns, widths)
+    cells = [
+        [[cell] for cell in shortened(column.cells, width)]
+        if column.name
+        else [wrapped(c, width) for c in column.cells]
+        for column, width in zip(columns, widths, strict=True)
+    ]
+    return header, [_row(row, columns, widths) for row in zip(*cells, strict=True)]
+
+
+def _row(row: Sequence[list[str]], columns: Sequence[Column], widths: Sequence[int]) -> list[str]:
+    height = max(map(len, row))
+    return [_line([cell[i] if i < len(cell) else "" for cell in row], columns, widths) for i in range(height)]
+
+
+def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    parts: list[str] = []
+    for cell, column, width in zip(cells, columns, widths, strict=True):
+        space = " " * (width - display_width(cell))
+        parts.append(space + cell if column.right else cell + space)
+    return GAP.join(parts).rstrip()
+
+
+def shortened(names: Sequence[str], width: int) -> list[str]:
+    """Names no wider than `width`; different names stay different.
+
+    Where initials (see `abbreviated`) aren't enough, the same part is cut out of all, the one that tells most
+    names apart; where twins are left, a number marks them.
+
+    >>> shortened(["/encoder/layer_0/mlp/MatMul", "/encoder/layer_1/mlp/MatMul"], 18)
+    ['/e/l0/mlp/MatMul', '/e/l1/mlp/MatMul']
+    >>> shortened(["convolution_0_of_the_encoder", "convolution_1_of_the_encoder"], 10)
+    ['conv...der', 'co...der~2']
+    """
+    distinct = list(dict.fromkeys(names))
+    initials = {name: abbreviated(name, width) for name in distinct}
+    if len(set(initials.values())) < len(distinct):
+        initials = {name: name for name in distinct}
+    cut = _cut_alike(list(initials.values()), width)
+    return [cut[initials[name]] for name in names]
+
+
+def _cut_alike(distinct: list[str], width: int) -> dict[str, str]:
+    """Each name cut in the middle where it is too wide; twins are numbered."""
+    best: dict[str, str] = {}
+    fewest = len(distinct) + 1
+    for head in _HEADS:
+        short = {name: middle(name, width, head) for name in distinct}
+        twins = len(distinct) - len(set(short.values()))
+        if twins < fewest:
+            best, fewest = short, twins
+        if not twins:
+            break
+    return _numbered(best, width) if fewest else best
+
+
+def abbreviated(name: str, width: int) -> str:
+    """The name with as many leading components as needed cut to a letter and their number.
+
+    >>> abbreviated("encoder.layers.encoder_layer_10.mlp.0", 20)
+    'e.l.e10.mlp.0'
+    """
+    parts = _SEPARATORS.split(name)
+    for place in range(0, len(parts) - 1, 2):
+        if display_width("".join(parts)) <= width:
+            break
+        parts[place] = _INITIAL.sub(r"\1\2", parts[place])
+    return "".join(parts)
+
+
+def _numbered(short: dict[str, str], width: int) -> dict[str, str]:
+    taken = set(short.values())
+    seen: Counter[str] = Counter()
+    marked: dict[str, str] = {}
+    for name, text in short.items():
+        seen[text] += 1
+        while seen[text] > 1:
+            mark = f"~{seen[text]}"
+            candidate = middle(text, width - len(mark), 0.5) + mark
+            if candidate not in taken:
+                taken.add(candidate)
+                text = candidate
+                break
+            seen[text] += 1
+        marked[name] = text
+    return marked
+
+
+def middle(text: str, width: int, head: float = 0.5) -> str:
+    """The text with its middle replaced by dots where it is wider than `width`.
+
+    >>> middle("/features/features.0/Conv", 15)
+    '/featu...0/Conv'
+    """
+    if display_width(text) <= width:
+        return text
+    free = max(width - 3, 2)
+    first = max(1, round(free * head))
+    start, end = _cut(text, first), _cut(text[::-1], free - first)[::-1]
+    return f"{start}...{end}"
+
+
+def _cut(text: str, width: int) -> str:
+    """As much of the start as fits."""
+    end = min(len(text), width)
+    while display_width(text[:end]) > width:
+        end -= 1
+    return text[:end]
+
+
+def wrapped(text: str, width: int, most: int = MOST_LINES) -> list[str]:
+    """The text in at most `most` lines no wider than `width`; a cut end is marked by dots.
+
+    >>> wrapped("[batch, 512, (H + 15)//16, (W + 15)//16]", 16)
+    ['[batch, 512,', '(H + 15)//16,', '(W + 15)//16]']
+    """
+    found: list[str] = []
+    depth, listed = 0, text.startswith("[")
+    while display_width(text) > width:
+        if len(found) == most - 1:
+            return [*found, middle(text, width, 1.0)]
+        line = _cut(text, width)
+        at = _break(line, depth, listed)
+        depth += _brackets(line[:at])
+        found.append(line[:at].rstrip())
+        text = text[at:].lstrip()
+    return [*found, text]
+
+
+def _brackets(text: str) -> int:
+    """Brackets that stay open."""
+    return sum((char in "([") - (char in ")]") for char in text)
+
+
+def _break(line: str, depth: int, listed: bool) -> int:
+    """Where to break a line that starts inside `depth` brackets: the outermost place, of these the last.
+
+    Places are those behind `*` and a list's commas and before `+` and `-`, then any space; the end where there
+    is none. The first third of a line would waste it and is a place in lists only. A comma in front of a digit is
+    one of thousands.
+    """
+    best, best_depth = len(line), len(line) + 99
+    for place, char in enumerate(line):
+        depth += (char in "([") - (char in ")]")
+        after = line[place + 1 : place + 2]
+        comma = char == "," and (listed or after == " ")
+        good = comma or char == "*" or (char == " " and after in ("+", "-"))
+        cost = depth if good else depth + 50
+        if (good or char == " ") and cost <= best_depth and (listed or 3 * place >= len(line)):
+            best, best_depth = place + 1, cost
+    return best
