@@ -28,8 +28,6 @@ from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "bench"
-INPUTS = {"vgg19": "1,3,224,224", "mlp1.9g": "1,4096"}
-"""Input shapes, for the tool that wants them told."""
 IMPORT = [sys.executable, "-c", "import onnx"]
 REPORT = [sys.executable, "-m", "onnxscope", "report"]
 
@@ -109,18 +107,16 @@ def model_file(name: str) -> Path:
     return path
 
 
-def commands(name: str, path: Path) -> dict[str, list[str]]:
+def commands(path: Path) -> dict[str, list[str]]:
     """Label -> command, for every tool that is installed."""
     python, file = sys.executable, str(path)
     infer = "import sys, onnx; onnx.shape_inference.infer_shapes(onnx.load(sys.argv[1]))"
-    profile = [python, "-m", "onnx_tool", "-m", "profile", "-i", file]
-    profile += ["-d", f"input:f32:{INPUTS.get(name, '1,3,16,16')}"]
     inspect = [script("polygraphy"), "inspect", "model", file, "--show", "layers"]
     every = {
         "onnxscope report": ("onnxscope", [*REPORT, file]),
         "onnx.load": ("onnx", [python, "-c", "import sys, onnx; onnx.load(sys.argv[1])", file]),
         "onnx.load + infer_shapes": ("onnx", [python, "-c", infer, file]),
-        "onnx-tool profile": ("onnx_tool", profile),
+        "onnx-tool profile": ("onnx_tool", [python, "-m", "onnx_tool", "-m", "profile", "-i", file]),
         "onnxslim --inspect": ("onnxslim", [script("onnxslim"), "--inspect", file]),
         "onnxsim": ("onnxsim", [script("onnxsim"), file, str(CACHE / "onnxsim-out.onnx")]),
         "polygraphy inspect": ("polygraphy", inspect),
@@ -141,7 +137,7 @@ def table(name: str, options: argparse.Namespace) -> dict[str, Measured]:
     heads = f"{'wall s':>8} {'cpu s':>8} {'peak MiB':>9}"
     print(f"{'command':28} {heads}   ratios to import onnx: wall, cpu, peak")
     found = {}
-    for label, command in {"import onnx": IMPORT, **commands(name, path)}.items():
+    for label, command in {"import onnx": IMPORT, **commands(path)}.items():
         measured = compare(command, IMPORT, options.pairs, options.timeout)
         found[label] = measured
         note = "" if measured.ok else "   failed, or stopped after the time limit"

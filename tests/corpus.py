@@ -40,7 +40,7 @@ KNOWN_SHARE = 0.995
 """Bar: the share of measured shapes that must be answered."""
 RECURRENT = {"LSTM", "GRU", "RNN"}
 DROPPED = {"vit_b_16.dynamo.op18.batch": 12 * 768}
-"""Numbers that an exporter left out: attention's output bias, zero in a fresh network, of 12 layers of 768."""
+"""Numbers that an exporter left out: output biases of 12 attention layers of 768, zero in a fresh network."""
 
 
 def find() -> Path | None:
