@@ -186,7 +186,8 @@ def kind_of(fact: NodeFact) -> str:
 
 def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
     roles = roles_of(fact)
-    if roles == {} or _is_constant(facts, fact):
+    called = (fact.scope, fact.node.index) in facts.children  # the nodes inside use them
+    if roles == {} or called or _is_constant(facts, fact):
         return
     seen: set[tuple[str, str] | int] = set()
     for index, name in enumerate(fact.node.inputs):
