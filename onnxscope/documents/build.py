@@ -49,8 +49,8 @@ def report(
 ) -> ReportDocument:
     """The report on a model; `shapes` (input -> sizes) and `dims` (symbol -> size) bind its free sizes.
 
-    `selection` picks and orders rows; without `formulas` the worked texts, which take time, are left out.
-    A model that can't be analysed in parts still gets its report: unknown entries are None, and `problems` says
+    `selection` picks and orders rows; without `formulas` the worked texts, which take time, are left out. A
+    model that can't be analysed in parts still gets its report: unknown entries are None, and `problems` says
     why. Raises UsageError for a binding or selection that doesn't fit.
     """
     selection = selection or Selection()

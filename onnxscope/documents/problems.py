@@ -17,7 +17,11 @@ def problems(
     facts: Facts, params: Params, fields: ReceptiveFields, memory: Memory, heads: Sequence[HeadLayer]
 ) -> list[ProblemEntry]:
     """Every row once, those of the file first."""
-    rows = [*_storage(facts), *((p.where, p.message) for p in (*facts.problems, *fields.problems))]
+    rows = [
+        *_storage(facts),
+        *_namesakes(facts),
+        *((p.where, p.message) for p in (*facts.problems, *fields.problems)),
+    ]
     rows += [(fact.label, fact.inferred.note) for fact in facts.nodes() if fact.inferred.note]
     rows += [(layer.layer, layer.size_note) for layer in heads if layer.size_note]
     rows += [("parameters", note) for note in params.notes]
@@ -34,6 +38,20 @@ def problems(
     return [{"where": where, "message": message} for where, message in dict.fromkeys(rows)]
 
 
+def _namesakes(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Node names that stand for more than one node; ONNX wants them unique, and every tool shows them."""
+    places: dict[str, list[int]] = {}
+    for fact in facts.nodes():
+        places.setdefault(fact.label, []).append(fact.node.index)
+    for label, found in places.items():
+        if len(found) > 1:
+            shown = ", ".join(f"{label}#{place}" for place in found[:3])
+            yield (
+                label,
+                f"{len(found)} nodes have this name; they are listed as {shown}{', ...' if found[3:] else ''}",
+            )
+
+
 def _storage(facts: Facts) -> Iterator[tuple[str, str]]:
     """Tensors whose numbers can't be had: one row per reason, the first tensor and how many more."""
     found: dict[str, list[str]] = {}
@@ -42,7 +60,7 @@ def _storage(facts: Facts) -> Iterator[tuple[str, str]]:
         if reason:
             found.setdefault(reason, []).append(tensor.name)
     for reason, names in found.items():
-        more = f" (and {len(names) - 1} more tensors)" if len(names) > 1 else ""
+        more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
         yield names[0], f"{reason}{more}"
 
 

@@ -9,11 +9,11 @@ def verdict(document: ReportDocument) -> str:
     """How many fully connected layers there are, their part of the parameters, how many are replaceable."""
     found = document["fully_connected"]
     if not found:
-        return "no fully connected layer"
+        return "no fully connected (FC) layer"
     shares = [layer["share_of_params"] for layer in found]
     known = [share for share in shares if share is not None]
-    part = f", {percent(sum(known))} of the parameters" if known and len(known) == len(shares) else ""
-    layers = "1 fully connected layer" if len(found) == 1 else f"{len(found)} fully connected layers"
+    part = f" with {percent(sum(known))} of the parameters" if known and len(known) == len(shares) else ""
+    layers = "1 FC layer" if len(found) == 1 else f"{len(found)} FC layers"
     return f"{layers}{part}: {_able(sum(layer['replaceable'] for layer in found), len(found))}"
 
 

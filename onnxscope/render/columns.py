@@ -18,7 +18,8 @@ SQUEEZE = (
     ("op", 9), ("window", 9), ("layer", 14), ("output", 10), ("MACs", 10), ("layer", 10), ("params", 10),
 )  # fmt: skip
 """Columns in the order in which they give way, with the width they keep."""
-_MULTIPLE = re.compile(r"(\d+)\*(.+)", re.DOTALL)
+_MULTIPLE = re.compile(r"(\d+)\*([^\s()]{1,20})")
+"""A number times a symbol or a product of symbols; longer factors would make a title of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _group_columns(document: ReportDocument, brevity: Brevity) -> tuple[list[Col
 
     needed = [
         Column("layer", (*(clean(row["name"]) for row in groups), "total"), name=True),
-        _numbers("layers", [row["layers"] for row in groups], sum(row["layers"] for row in groups)),
+        Column("layers", (*(number(row["layers"]) for row in groups), ""), right=True),
         _shapes([row["output_shape"] for row in groups], brevity),
         _numbers("params", [row["params"] for row in groups], totals["trainable_params"]),
         _macs([row["macs"] for row in groups], totals["macs"], brevity),

@@ -155,8 +155,12 @@ def _totals(document: ReportDocument) -> Iterator[str]:
     )
 
 
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _fully_connected(document: ReportDocument) -> Iterator[str]:
-    yield from ("## Fully connected layers", "", escaped(verdict(document).capitalize()) + ".")
+    yield from ("## Fully connected layers", "", escaped(_sentence(verdict(document))))
     if not document["fully_connected"]:
         return
     rows = []

@@ -55,7 +55,7 @@ def _layers(document: ReportDocument) -> Iterator[str]:
 
 
 def _verdict(document: ReportDocument) -> Iterator[str]:
-    yield f"<p>{escape(verdict(document).capitalize())}.</p>"
+    yield f"<p>{escape(verdict(document))}.</p>"
     if not document["fully_connected"]:
         return
     yield _TABLE

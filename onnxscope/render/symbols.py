@@ -9,11 +9,11 @@ from typing import Any, cast
 
 from onnxscope.documents.schema import PlainShape, ReportDocument
 
-LONGEST = 12
+LONGEST = 7
 """A symbol with more characters than this gets a short name ..."""
 LONGEST_IN_EXPRESSIONS = 3
 """... and one with more than this where sizes are expressions, which name it over and over."""
-_LETTERS = {3: "NCL", 4: "NCHW", 5: "NCDHW"}
+_LETTERS = {1: "N", 2: "NL", 3: "NCL", 4: "NCHW", 5: "NCDHW"}
 """Names by rank and axis: batch, channels, then the spatial axes, as ONNX writes them."""
 _NAMES = frozenset(
     ("name", "layer", "where", "scope", "path", "input", "output", "shared_with", "op", "kind", "dtype")

@@ -200,9 +200,9 @@ def _brackets(text: str) -> int:
 def _break(line: str, depth: int, listed: bool) -> int:
     """Where to break a line that starts inside `depth` brackets: the outermost place, of these the last.
 
-    Places are those behind `*` and a list's commas and before `+` and `-`, then any space; the end where there
-    is none. The first third of a line would waste it and is a place in lists only. A comma in front of a digit is
-    one of thousands.
+    Places are those behind `*` and a list's commas and before `+` and `-`, then any space; the end where
+    there is none. The first third of a line would waste it and is a place in lists only. A comma in front of
+    a digit is one of thousands.
     """
     best, best_depth = len(line), len(line) + 99
     for place, char in enumerate(line):

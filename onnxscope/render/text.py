@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from textwrap import wrap
 from typing import TypeAlias
 
-from onnxscope.documents.schema import FullyConnectedEntry, LayerEntry, ReportDocument
+from onnxscope.documents.schema import FullyConnectedEntry, LayerEntry, PlainSize, ReportDocument
 from onnxscope.documents.verdict import percent, verdict
 from onnxscope.render import words
 from onnxscope.render.columns import chosen
@@ -134,7 +134,7 @@ def _totals(document: ReportDocument, width: int) -> Iterator[Styled]:
             words.size_in_bytes(totals["weight_bytes"]),
             dtypes if len(by_dtype) > 1 else "".join(by_dtype),
         ),
-        ("activations", words.size_in_bytes(totals["activation_bytes"]), "all values of one run"),
+        ("activations", *_memory(totals["activation_bytes"], "all values of one run")),
         ("peak", *_peak(document)),
     ]
     rows = [row for row in rows if row[1]]
@@ -149,7 +149,11 @@ def _peak(document: ReportDocument) -> tuple[str, str]:
     totals = document["totals"]
     if totals["peak_activation_bytes"] is None and totals["activation_bytes"] is not None:
         return "open", "which node has most of them alive depends on the free sizes"
-    return words.size_in_bytes(totals["peak_activation_bytes"]), "most of them alive at once"
+    return _memory(totals["peak_activation_bytes"], "most of them alive at once")
+
+
+def _memory(size: PlainSize | None, remark: str) -> tuple[str, str]:
+    return words.size_in_bytes(size), "" if size is None else remark
 
 
 def _remarked(start: str, remark: str, width: int, space: int) -> Iterator[Styled]:
@@ -177,7 +181,7 @@ def _coverage(document: ReportDocument) -> str:
 
 
 def _fully_connected(document: ReportDocument, width: int) -> Iterator[Styled]:
-    yield "title", verdict(document)
+    yield from (("title", line) for _, line in _hanging(verdict(document), width, "", "  "))
     groups = _alike(document["fully_connected"])
     shown = [group for group in groups if len(group) == 1][:MOST_FLAGGED]
     space = max((words.display_width(clean(group[0]["layer"])) for group in shown), default=0)
