@@ -1,0 +1,102 @@
+"""MACs and activation memory: expected values by hand."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from nets import net, node
+from onnx import helper
+
+from onnxscope.analysis import cost, memory
+from onnxscope.analysis.shapes import infer
+
+
+@pytest.mark.parametrize(
+    ("line", "values", "macs"),
+    [
+        # outputs x products per output
+        ("y = Conv(x, w)", {"x": "1,1,28,28", "w": (32, 1, 5, 5)}, 24 * 24 * 32 * 25),
+        ("y = Conv(x, w) group=8", {"x": "1,8,9,9", "w": (8, 1, 3, 3)}, 7 * 7 * 8 * 9),
+        # every input element meets M/group*kh*kw weights: 5*5*3 * 4*9 (semantics of ConvTranspose)
+        ("y = ConvTranspose(x, w)", {"x": "1,3,5,5", "w": (3, 4, 3, 3)}, 5 * 5 * 3 * 4 * 9),
+        ("y = Gemm(x, w)", {"x": "2,8", "w": (8, 4)}, 2 * 8 * 4),
+        ("y = MatMul(x, w)", {"x": "2,5,8", "w": (8, 4)}, 2 * 5 * 8 * 4),
+        ("y = Relu(x)", {"x": "2,5"}, 0),
+        ("y = LSTM(x, w, r) hidden_size=4", {"x": "5,2,3", "w": (1, 16, 3), "r": (1, 16, 4)}, 5 * 2 * 4 * 4 * 7),
+    ],
+)
+def test_macs(line: str, values: dict[str, object], macs: int) -> None:
+    found = cost.count(infer(net([line], **values)))
+    assert found.total == macs
+    assert found.coverage == 1.0
+
+
+def test_macs_stay_symbolic() -> None:
+    found = cost.count(infer(net(["y = Conv(x, w)"], x="N,3,H,W", w=(8, 3, 3, 3))))
+    assert str(found.total) == "216*H*N*W - 432*H*N - 432*N*W + 864*N"  # 8*27*N*(H - 2)*(W - 2)
+
+
+def test_an_unknown_op_lowers_the_coverage() -> None:
+    found = cost.count(infer(net(["a = my:Op(x)", "y = Conv(a, w)", "z = Conv(x, w)"], x="1,3,9,9", w=(8, 3, 3, 3))))
+    assert (found.known, found.possible, found.unknown) == (1, 3, ("a", "y"))
+    assert found.total == 7 * 7 * 8 * 27
+
+
+def test_constant_products_are_folded_by_every_runtime() -> None:
+    found = cost.count(infer(net(["c = MatMul(w, w)", "y = MatMul(x, c)"], x="1,6", w=(6, 6))))
+    assert (found.total, found.possible) == (36, 1)
+
+
+def _branch(line: str, output: str) -> onnx.GraphProto:
+    return helper.make_graph([node(line)], "b", [], [helper.make_empty_tensor_value_info(output)])
+
+
+def test_an_if_counts_its_larger_branch() -> None:
+    choice = node("y = If(c)", then_branch=_branch("t = MatMul(x, w)", "t"), else_branch=_branch("e = MatMul(x, v)", "e"))
+    found = cost.count(infer(net([choice], x="1,8", c="", w=(8, 5), v=(8, 50))))
+    assert found.total == 400
+    assert found.coverage == 1.0
+
+
+# --- memory -------------------------------------------------------------------------------------------------------------
+
+
+def test_peak_is_the_largest_sum_of_live_values() -> None:
+    """x [1, 8] 32 B; a 32 B, b 16 B, y 16 B. At a: x + a = 64. At b: a + b = 48. At y: b + y = 32."""
+    model = net(["a = Relu(x)", "b = MatMul(a, w)", "y = Relu(b)"], x="1,8", w=(8, 4))
+    found = memory.measure(infer(model))
+    assert (found.activation_bytes, found.peak_activation_bytes, found.peak_node) == (96, 64, "a")
+
+
+def test_a_value_lives_to_its_last_reader() -> None:
+    """x and a are both read by the Add at the end: x + a + b + y = 4 x 32 B."""
+    model = net(["a = Relu(x)", "b = Tanh(a)", "y = Sum(x, a, b)"], x="1,8")
+    found = memory.measure(infer(model))
+    assert (found.peak_activation_bytes, found.peak_node) == (128, "y")
+
+
+def test_outputs_live_to_the_end() -> None:
+    """y is an output made first: it is still there when z is made: x + y + z."""
+    model = net(["y = Relu(x)", "z = Tanh(x)", "u = Relu(z)"], x="1,8", outputs=["y", "u"])
+    assert memory.measure(infer(model)).peak_activation_bytes == 3 * 32
+
+
+def test_an_unread_value_dies_at_once() -> None:
+    model = net(["a = Relu(x)", "b = Relu(x)", "c = Relu(x)", "y = Relu(x)"], x="1,8")
+    assert memory.measure(infer(model)).peak_activation_bytes == 64
+
+
+def test_peak_with_a_symbolic_batch() -> None:
+    found = memory.measure(infer(net(["a = Relu(x)", "y = MatMul(a, w)"], x="N,8", w=(8, 4))))
+    assert (str(found.activation_bytes), str(found.peak_activation_bytes)) == ("80*N", "64*N")
+
+
+def test_undecided_peaks_are_unknown() -> None:
+    """Whether x + a or a + y is larger depends on H against 9."""
+    found = memory.measure(infer(net(["a = MatMul(x, w)", "y = MatMul(a, v)"], x="1,H", w="H,4", v=(4, 9))))
+    assert found.peak_activation_bytes is None
+
+
+def test_unknown_sizes_are_counted_not_summed() -> None:
+    found = memory.measure(infer(net(["a = my:Op(x)", "y = Relu(a)"], x="1,8")))
+    assert (found.activation_bytes, found.peak_activation_bytes, found.unknown) == (32, None, 2)
