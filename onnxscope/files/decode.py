@@ -256,7 +256,14 @@ class Decoder(Messages):
         return tuple([self.pair(a, b) for tag, a, b, _ in found if tag == wanted])
 
     def _rest(self, others: Iterable[Field]) -> tuple[Span, ...]:
-        return tuple([Span(self.source, begin, end - begin) for _, _, end, begin in others])
+        """Fields with their tags; a row of fields of one number is one span."""
+        rows: list[tuple[int, int, int]] = []
+        for tag, _, end, begin in others:
+            if rows and rows[-1][0] == tag >> 3 and rows[-1][2] == begin:
+                rows[-1] = tag >> 3, rows[-1][1], end
+            else:
+                rows.append((tag >> 3, begin, end))
+        return tuple([Span(self.source, begin, end - begin) for _, begin, end in rows])
 
     def _note_graph(self, graph: Graph) -> None:
         where = f"graph {graph.name!r}"

@@ -130,7 +130,7 @@ class ExternalData:
 
     def _error(self, message: str) -> ExternalDataError:
         help = "put the file beside the model, or export again"
-        return ExternalDataError(f"tensor {self.tensor!r}: {message}", where=self.source.name, help=help)
+        return ExternalDataError(f"tensor {self.tensor!r}: {message}", where=self.source.label, help=help)
 
 
 def problem(tensor: Tensor) -> str | None:

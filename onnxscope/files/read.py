@@ -10,17 +10,13 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from onnxscope.errors import FileError
+from onnxscope.files import textual
 from onnxscope.files.decode import Decoder
 from onnxscope.files.foreign import foreign
 from onnxscope.files.source import Source
 from onnxscope.files.wire import WireError
 from onnxscope.graph import Model
 
-TEXT_FORMATS = {
-    ".onnxtxt": "onnxtxt", ".onnxtext": "onnxtxt", ".onnx.txt": "onnxtxt", ".textproto": "textproto",
-    ".prototxt": "textproto", ".pbtxt": "textproto", ".json": "json", ".onnxjson": "json",
-}  # fmt: skip
-"""Endings of textual models and the names of their formats in the onnx package."""
 _HEAD = 512
 
 
@@ -28,7 +24,7 @@ def load(path: str | os.PathLike[str], *, stdin: BinaryIO | None = None) -> Mode
     """The model in a file; "-" is standard input (`stdin`, or the process's own).
 
     Weights stay in the file until a tensor's `view`, `items` or `array` is asked for. Textual models are read
-    too: by the ending of their name (`TEXT_FORMATS`), or because they begin as one.
+    too: by the ending of their name (`textual.FORMATS`), or because they begin as one.
     Raises FileError with one line: no such file, a directory, empty, truncated (with the byte), not ONNX.
     """
     name = os.fspath(path)
@@ -43,31 +39,11 @@ def loads(data: bytes, name: str = "") -> Model:
 
 
 def _model(source: Source) -> Model:
-    text_format = _text_format(source)
+    text_format = textual.format_of(source)
     if text_format is None:
         return _decode(source)
-    data = _from_text(source, text_format)
-    model = _decode(Source(data, source.name, real=source.real))
+    model = _decode(textual.binary(source, text_format))
     return replace(model, file_bytes=source.size)
-
-
-def _text_format(source: Source) -> str | None:
-    for ending, name in TEXT_FORMATS.items():
-        if source.name.lower().endswith(ending):
-            return name
-    head = source.data[:_HEAD].lstrip()
-    return "onnxtxt" if head.startswith(b"<") and b"ir_version" in head else None
-
-
-def _from_text(source: Source, text_format: str) -> bytes:
-    """A textual model in binary form; this is the only place where reading needs the onnx package."""
-    import onnx
-
-    try:
-        return bytes(onnx.load_model_from_string(source.data[:], format=text_format).SerializeToString())
-    except Exception as error:  # each format has its own kinds of error, some of them not even ValueErrors
-        reason = " ".join(str(error).split())[:200]
-        raise FileError(f"this is no ONNX model in {text_format} form: {reason}", where=source.name) from None
 
 
 def _decode(source: Source) -> Model:
@@ -79,7 +55,7 @@ def _decode(source: Source) -> Model:
         raise _unreadable(source, error) from None
     if not whole or not (model.ir_version or model.opsets or model.graph.nodes):
         found = foreign(source.data[:_HEAD])
-        raise FileError(f"this is {found}, not an ONNX model" if found else _NO_GRAPH, where=source.name)
+        raise FileError(f"this is {found}, not an ONNX model" if found else _NO_GRAPH, where=source.label)
     return replace(model, oddities=tuple(decoder.oddities))
 
 
@@ -90,16 +66,20 @@ def _unreadable(source: Source, error: WireError) -> FileError:
     """What to say about bytes that can't be read: another kind of file, a cut one, or a damaged one."""
     head = source.data[:_HEAD]
     found = foreign(head)
-    where = f"{source.name or 'model'}, {error.where}"
+    where = f"{source.label}, {error.where}"
     if found:
-        return FileError(f"this is {found}, not an ONNX model", where=source.name)
+        return FileError(f"this is {found}, not an ONNX model", where=source.label)
     if head[:1] != b"\x08":  # every exporter writes the IR version first
         return FileError(f"this is not an ONNX model, or a damaged one: {error.message}", where=where)
     if error.cut:
         return FileError(
             f"the file is truncated: {error.message}", where=where, help="export or download it again"
         )
-    return FileError(f"the file is damaged: {error.message}", where=where, help="export or download it again")
+    return FileError(
+        f"the file is damaged, or no ONNX model: {error.message}",
+        where=where,
+        help="export or download it again",
+    )
 
 
 @contextmanager

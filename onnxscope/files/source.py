@@ -97,6 +97,11 @@ class Source:
             data = file.read()
         return cls(data, name, real=real, fd=fd)
 
+    @property
+    def label(self) -> str:
+        """The name for messages."""
+        return self.name or "model in memory"
+
     def view(self, start: int, end: int) -> memoryview:
         """A read-only view of payload bytes, without a copy; counted in `payload_bytes`."""
         self.payload_bytes += end - start

@@ -60,7 +60,7 @@ class RawData:
     @property
     def location(self) -> str:
         """File and byte offset."""
-        return f"{self.source.name}, byte {self.offset}"
+        return f"{self.source.label}, byte {self.offset}"
 
     def problem(self) -> str | None:
         """What is wrong with the declaration, or None; reads nothing."""
@@ -97,7 +97,7 @@ class TypedData:
     @property
     def location(self) -> str:
         """File, field and byte offset."""
-        return f"{self.source.name}, {FIELD_NAMES[self.field]} at byte {self.runs[0][1]}"
+        return f"{self.source.label}, {FIELD_NAMES[self.field]} at byte {self.runs[0][1]}"
 
     def problem(self) -> str | None:
         """What is wrong with the declaration, or None; reads nothing, so varints are not counted."""
@@ -169,7 +169,7 @@ class StringData:
     @property
     def location(self) -> str:
         """File, field and byte offset."""
-        return f"{self.source.name}, string_data at byte {self.runs[0][1]}"
+        return f"{self.source.label}, string_data at byte {self.runs[0][1]}"
 
     def problem(self) -> str | None:
         """None: any string is a string."""
