@@ -48,11 +48,7 @@ def pool(
     axes, note = _pool_sizes(n, x[2:], window, auto_pad, bool(ceil_mode))
     sizes = tuple(axis.value for axis in axes)
     y = (x[0], *sizes, x[1]) if last else (x[0], x[1], *sizes)
-    return Inferred(shapes=(y, y), dtypes=(_dtype(n), dtypes.INT64), axes=axes, window=window, note=note)
-
-
-def _dtype(n: View) -> int | None:
-    return n.dtype(4) or n.dtype(0) if n.node.op == "QLinearAveragePool" else n.dtype(0)
+    return Inferred(shapes=(y, y), dtypes=(n.dtype(0), dtypes.INT64), axes=axes, window=window, note=note)
 
 
 def _pool_sizes(
@@ -89,9 +85,8 @@ def global_pool(n: View, *, channels_last: int = 0) -> Inferred:
     if len(x) < 2:
         raise Unanswered(f"a global pool needs a batch and a channel axis; got rank {len(x)}")
     ones = (1,) * (len(x) - 2)
-    dtype = n.dtype(4) or n.dtype(0) if n.node.op.startswith("QLinear") else n.dtype(0)
     last = bool(channels_last) or n.node.domain == NHWC
-    return one((x[0], *ones, x[-1]) if last else (*x[:2], *ones), dtype)
+    return one((x[0], *ones, x[-1]) if last else (*x[:2], *ones), n.dtype(0))
 
 
 @op("MaxUnpool", since=9)
