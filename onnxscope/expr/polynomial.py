@@ -328,6 +328,8 @@ def _text(expr: Expr) -> str:
     for monomial, coefficient in expr.terms:
         sign = "-" if coefficient < 0 else "+"
         body = _term_text(monomial, -coefficient if coefficient < 0 else coefficient)
+        if coefficient == -1 and not parts and len(monomial) == 1 and isinstance(monomial[0], Floor):
+            body = f"({body})"  # -H//2 would read as the floor of -H/2
         parts.append(f"{sign} {body}" if parts else body if sign == "+" else f"-{body}")
     return " ".join(parts)
 

@@ -232,6 +232,8 @@ def truncated_div(a: Size, b: Size) -> Size | None:
         return truncated_div(-a, -b)
     if not at_least(b, 1):
         return None
+    if at_least(0, a):
+        return -floor_div(-a, b)
     down = floor_div(a, b)
     return down if at_least(a, 0) else maximum(down, minimum(ceil_div(a, b), 0))
 

@@ -4,8 +4,8 @@ An input is written as
 
     "N,3,H,W"         float32 of these sizes; a name is a symbol, "?" an axis without name or number
     "i64 N,3"         the same with an element type in front;  "()" is a scalar,  "*" a value of unknown rank
-    "i64:[2,3]"       a stored constant, lists nested as the tensor is;  "f32:0.5" is a scalar, "i64:[]" is empty
-    "size:[N,H//2]"   int64 content known only in symbols (what Shape and its followers produce); + - * // min max
+    "i64:[2,3]"       a stored constant, lists nested as the tensor is;  "f32:0.5" is a scalar, "i64:[]" empty
+    "size:[N,H//2]"   int64 content known only in symbols (as Shape and its followers make); + - * // min max
     None              an absent optional input
 
 and an answer is read back as the same kind of text: `answer("Relu", 14, ["N,3"]).shape == "N,3"`.
@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+import pytest
+
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.shapes import infer
@@ -28,10 +30,11 @@ from onnxscope.ops.registry import View, op
 from onnxscope.ops.value import Data, Inferred, one
 
 SHORT = {
-    "f32": 1, "u8": 2, "i8": 3, "u16": 4, "i16": 5, "i32": 6, "i64": 7, "str": 8, "bool": 9, "f16": 10,
-    "f64": 11, "u32": 12, "u64": 13, "c64": 14, "c128": 15, "bf16": 16, "f8": 17, "u4": 21, "i4": 22, "size": 7,
-}  # fmt: skip
-_LETTERS = {1: "f", 2: "B", 3: "b", 4: "H", 5: "h", 6: "i", 7: "q", 9: "?", 10: "e", 11: "d", 12: "I", 13: "Q"}
+    **{"f32": 1, "u8": 2, "i8": 3, "u16": 4, "i16": 5, "i32": 6, "i64": 7, "str": 8, "bool": 9, "f16": 10},
+    **{"f64": 11, "u32": 12, "u64": 13, "c64": 14, "c128": 15, "bf16": 16, "f8": 17, "u4": 21, "i4": 22},
+    "size": 7,
+}
+_LETTERS = dict(zip((1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13), "fBbHhiq?edIQ", strict=True))
 _TEST_DOMAIN = "test.onnxscope"
 
 
@@ -53,19 +56,24 @@ class Answer:
     """What inference says about the one node, as text; one entry per output in each tuple."""
 
     shapes: tuple[str, ...]
-    """"N,64,(H + 1)//2", "()" for a scalar, "*" where even the rank is unknown."""
+    """As "N,64,(H + 1)//2", "()" for a scalar, "*" where even the rank is unknown."""
     dtypes: tuple[str | None, ...]
     """Element types by their long names."""
     data: tuple[str | None, ...]
     """Known content, nested lists with symbols: "[N, 3, 7]"; None where unknown."""
     containers: tuple[str, ...]
     macs: str | None
-    """Worked MACs, "2*3*4 = 24"; None for an op without, "unknown" where it multiplies but can't be counted."""
+    """Worked MACs, "2*3*4 = 24"; None for an op without, "unknown" where they can't be counted."""
     axes: tuple[str, ...]
     """Worked output sizes per spatial axis."""
     problems: tuple[str, ...]
     facts: Facts
     inferred: Inferred
+
+    @property
+    def answered(self) -> bool:
+        """Whether a rule had an answer about the node; where not, `problems` says why."""
+        return self.facts.main.nodes[-1].answered
 
     @property
     def shape(self) -> str:
@@ -93,7 +101,7 @@ def answer(
     domain: str = "",
     dims: Mapping[str, int] | None = None,
 ) -> Answer:
-    """Infer a model of one node. Inputs are named x0, x1, ..., outputs y0, y1, ... (content makers come first)."""
+    """Infer a model of one node, behind content makers. Inputs are named x0, x1, ..., outputs y0, y1, ..."""
     model = build(name, opset, inputs, attributes, outputs=outputs, domain=domain)
     facts = infer(model, dims=dims)
     fact = facts.main.nodes[-1]
@@ -139,7 +147,9 @@ def build(
     results = tuple(f"y{i}" for i in range(outputs))
     extra = tuple(attribute(key, value) for key, value in (attributes or {}).items())
     nodes.append(Node(len(nodes), "node", name, domain, names, results, extra))
-    graph = Graph("g", tuple(given), tuple(ValueInfo(y, Type("")) for y in results), tuple(nodes), tuple(stored))
+    graph = Graph(
+        "g", tuple(given), tuple(ValueInfo(y, Type("")) for y in results), tuple(nodes), tuple(stored)
+    )
     opsets = [("", opset)] if domain in ("", "ai.onnx") else [("", 21), (domain, opset)]
     return Model(graph, ir_version=10, opsets=(*opsets, (_TEST_DOMAIN, 1)))
 
@@ -171,7 +181,8 @@ def attribute(name: str, value: object) -> Attribute:
     if isinstance(value, (list, tuple)):
         items = tuple(item.encode() if isinstance(item, str) else item for item in value)
         first = items[0] if items else 0
-        kind = next((number for cls, number in ((bytes, 8), (float, 6), (Tensor, 9)) if isinstance(first, cls)), 7)
+        lists = ((bytes, 8), (float, 6), (Tensor, 9))
+        kind = next((number for cls, number in lists if isinstance(first, cls)), 7)
         return Attribute(name, items, kind)  # type: ignore[arg-type]
     kinds = ((int, 2), (float, 1), (bytes, 3), (Tensor, 4), (SparseTensor, 11), (Graph, 5), (Type, 13))
     kind = next(number for cls, number in kinds if isinstance(value, cls))
@@ -205,6 +216,76 @@ def list_shape(value: object) -> tuple[int, ...]:
 def flatten(value: object) -> list[object]:
     """Items of a nested list, in row-major order."""
     return list(chain.from_iterable(map(flatten, value))) if isinstance(value, list) else [value]
+
+
+def is_concrete(inputs: Sequence[str | None]) -> bool:
+    """Whether every input has known sizes, so that a runtime can run the row."""
+    return all(text is None or ":" in text or _numbers(declared(text)) for text in inputs) and not any(
+        text is not None and text.startswith(("size:", "str")) for text in inputs
+    )
+
+
+def _numbers(declared_type: Type) -> bool:
+    return declared_type.shape is not None and all(isinstance(size, int) for size in declared_type.shape)
+
+
+def measured(
+    name: str,
+    opset: int,
+    inputs: Sequence[str | None] = (),
+    attributes: Mapping[str, object] | None = None,
+    *,
+    outputs: int = 1,
+    domain: str = "",
+) -> list[tuple[str, str, list[object]]]:
+    """What onnxruntime gives for the same row: (shape text, element type, items) per output; inputs are ones.
+
+    Skips the test where onnxruntime is missing or has no such kernel.
+    """
+    runtime = pytest.importorskip("onnxruntime")
+    feeds = {f"x{i}": _ones(text) for i, text in enumerate(inputs) if text is not None}
+    names = ["" if text is None else f"x{i}" for i, text in enumerate(inputs)]
+    content = _one_node(name, opset, names, feeds, attributes or {}, outputs, domain)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as missing:
+        if "NOT_IMPLEMENTED" in str(missing) or "under development" in str(missing):
+            pytest.skip(str(missing))
+        raise
+    found = session.run(None, feeds)
+    return [(shape_text(array.shape), str(array.dtype), array.reshape(-1).tolist()) for array in found]
+
+
+def _one_node(name, opset, names, feeds, attributes, outputs, domain) -> bytes:  # type: ignore[no-untyped-def]
+    import onnx
+    from onnx import helper
+
+    results = [f"y{i}" for i in range(outputs)]
+    node = helper.make_node(name, names, results, domain=domain)
+    for key, value in attributes.items():
+        kind = onnx.AttributeProto.INTS if value == [] else None
+        node.attribute.append(helper.make_attribute(key, value, attr_type=kind))
+    given = [
+        helper.make_tensor_value_info(key, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for key, array in feeds.items()
+    ]
+    graph = helper.make_graph([node], "g", given, [onnx.ValueInfoProto(name=y) for y in results])
+    versions = {"": min(opset, 17), domain: opset}
+    imports = [helper.make_opsetid(key, value) for key, value in versions.items()]
+    model = helper.make_model(graph, opset_imports=imports, ir_version=8)
+    return onnx.shape_inference.infer_shapes(model).SerializeToString()
+
+
+def _ones(text: str):  # type: ignore[no-untyped-def]
+    import numpy as np
+
+    if ":" in text:
+        tensor = constant(text)
+        return np.array(tensor.items(), dtype=dtypes.BY_CODE[tensor.dtype].numpy).reshape(tensor.dims)
+    kind = declared(text)
+    return np.ones([int(size) for size in kind.shape or ()], dtype=dtypes.BY_CODE[kind.dtype].numpy)
 
 
 @op("Content", domain=_TEST_DOMAIN)
