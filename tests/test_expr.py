@@ -58,6 +58,9 @@ def window(size: Size, kernel: int, pad: int, stride: int) -> Size:
         (N * (H // 2), "N*(H//2)"),
         (H // W, "H//W"),
         (symbol("batch size") + 1, "batch size + 1"),
+        (8 * N * (H - 2) * (W - 3), "8*N*(H - 2)*(W - 3)"),
+        (N * ((H - 3) // 4) * ((W - 3) // 4), "N*((H - 3)//4)*((W - 3)//4)"),
+        (5 * N * (H - 1) * (W - 1) + 3 * N * (H // 2 + 1) + 7, "5*N*(H - 1)*(W - 1) + 3*N*((H + 2)//2) + 7"),
         (symbol("?") * 2, "2*?"),
         (symbol("dim-1") - 1, "dim-1 - 1"),
     ],
@@ -209,6 +212,12 @@ def trees(draw: st.DrawFn, depth: int = 4) -> tuple[Size, dict[str, int], int]:
 def test_expressions_agree_with_integers(tree: tuple[Size, dict[str, int], int]) -> None:
     size, values, expected = tree
     assert bind(size, values) == expected
+
+
+@given(trees())
+def test_text_is_an_expression_of_the_same_value(tree: tuple[Size, dict[str, int], int]) -> None:
+    size, values, expected = tree
+    assert eval(str(size), {"min": min, "max": max}, values) == expected
 
 
 @given(trees(), trees())

@@ -104,11 +104,7 @@ Monomial: TypeAlias = tuple[Atom, ...]
 
 
 def symbol(name: str, *, invented: bool = False) -> Expr:
-    """A size known only by name.
-
-    >>> symbol("batch size") + 1
-    Expr('batch size + 1')
-    """
+    """A size known only by name."""
     return Expr((((Symbol(name, invented),), 1),))
 
 
@@ -321,26 +317,54 @@ def _divide_term(left: tuple[Monomial, Coefficient], right: tuple[Monomial, Coef
 
 @lru_cache(maxsize=4096)
 def _text(expr: Expr) -> str:
+    match expr.terms:
+        case (((atom,), 1),):
+            return str(atom)
     absorbed = as_floor(expr)
-    if absorbed is not None and constant_of(expr):
+    if absorbed is not None:
         return f"{bracketed(absorbed[0])}//{absorbed[1]}"
     parts: list[str] = []
-    for monomial, coefficient in expr.terms:
-        sign = "-" if coefficient < 0 else "+"
+    rest: Size = expr
+    while isinstance(rest, Expr):
+        (monomial, coefficient), rest = _leading_product(rest)
         body = _term_text(monomial, -coefficient if coefficient < 0 else coefficient)
-        if coefficient == -1 and not parts and len(monomial) == 1 and isinstance(monomial[0], Floor):
-            body = f"({body})"  # -H//2 would read as the floor of -H/2
-        parts.append(f"{sign} {body}" if parts else body if sign == "+" else f"-{body}")
+        if parts:
+            parts.append(f"- {body}" if coefficient < 0 else f"+ {body}")
+        else:  # a leading minus binds tighter than //
+            minus = f"-({body})" if coefficient == -1 and "//" in body else f"-{body}"
+            parts.append(minus if coefficient < 0 else body)
+    if rest:
+        parts.append(f"{'-' if rest < 0 else '+'} {abs(rest)}")
     return " ".join(parts)
 
 
-def _term_text(monomial: Monomial, coefficient: Coefficient) -> str:
-    alone = len(monomial) == 1 and coefficient == 1
-    factors = [f"({atom})" if isinstance(atom, Floor) and not alone else str(atom) for atom in monomial]
+def _leading_product(expr: Expr) -> tuple[tuple[tuple[Size, ...], Coefficient], Size]:
+    """The leading term, drawn together with others to a product of sums where that is shorter; the rest.
+
+    For example N*H*W - 2*N*H - 2*N*W + 4*N is N*(H - 2)*(W - 2).
+    """
+    monomial, coefficient = expr.terms[0]
+    known = dict(expr.terms)
+    factors: list[Size] = []
+    for place, atom in enumerate(monomial):
+        partner = known.get(monomial[:place] + monomial[place + 1 :], 0)
+        shift = _whole(Fraction(partner) / coefficient)
+        alone = monomial.count(atom) == 1 and isinstance(shift, int) and len(monomial) > 1
+        factors.append(size_of(atom) + shift if alone else size_of(atom))
+    drawn = expr - scaled(product(factors), coefficient)
+    if len(terms_of(drawn)) < len(expr.terms) - 1:
+        return (tuple(factors), coefficient), drawn
+    return (tuple(map(size_of, monomial)), coefficient), size_from(dict(expr.terms[1:]))
+
+
+def _term_text(factors: tuple[Size, ...], coefficient: Coefficient) -> str:
+    if coefficient == 1 and len(factors) == 1 and len(terms_of(factors[0])) == 1:
+        return str(factors[0])
+    texts = [bracketed(factor) for factor in factors]
+    texts.sort(key=lambda text: text.startswith("("))  # plain symbols first
     if coefficient != 1 or not factors:
-        number = str(coefficient) if isinstance(coefficient, int) else f"({coefficient})"
-        factors.insert(0, number)
-    return "*".join(factors)
+        texts.insert(0, str(coefficient) if isinstance(coefficient, int) else f"({coefficient})")
+    return "*".join(texts)
 
 
 def bracketed(size: Size) -> str:
