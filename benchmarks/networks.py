@@ -79,7 +79,8 @@ def chain(nodes: int, width: int = 8) -> ModelProto:
     net = Builder()
     value = net.node("Relu", net.conv("input", 3, width))
     for _ in range((nodes - 2) // 4):
-        inner = net.node("BatchNormalization", net.conv(value, width, width), *[net.weight(width)] * 4)
+        statistics = [net.weight(width) for _ in range(4)]
+        inner = net.node("BatchNormalization", net.conv(value, width, width), *statistics)
         value = net.node("Add", value, net.node("Relu", inner))
     return net.model(f"chain{nodes}", [1, 3, 16, 16], value, [1, width, 16, 16])
 
