@@ -44,7 +44,7 @@ _HOLDS = {tag: kind for kind, tags in ATTRIBUTE_TAGS.items() for tag in tags}
 _PLAIN = frozenset((FLOAT, INT, STRING, FLOATS, INTS, STRINGS))
 """Types whose values have no place in the file."""
 _SHORT = 64
-_NODE_TEXTS = frozenset((0x1A, 0x22, 0x32, 0x3A, 0x42))
+_NODE_TEXTS = frozenset((0x32, 0x3A, 0x42))
 _FUNCTION_TEXTS = frozenset((0x0A, 0x42, 0x52, 0x6A))
 
 
@@ -117,6 +117,7 @@ class Decoder(Messages):
         attributes: list[Attribute] = []
         metadata: list[tuple[str, str]] = []
         texts: dict[int, str] = {}
+        name = op = ""
         data, known = self.data, self.texts
         for tag, a, b, _ in fields(data, ((start, end),)):
             if tag == 0x0A:
@@ -125,13 +126,17 @@ class Decoder(Messages):
                 outputs.append(known[data[a:b]])
             elif tag == 0x2A:
                 attributes.append(self.attribute(a, b))
+            elif tag == 0x22:
+                op = known[data[a:b]]
+            elif tag == 0x1A:
+                name = known[data[a:b]]
             elif tag in _NODE_TEXTS:
                 texts[tag] = known[data[a:b]]
             elif tag == 0x4A:
                 metadata.append(self.pair(a, b))
         get, origin = texts.get, Span(self.source, start, end - start)
         return Node(
-            index, get(0x1A, ""), get(0x22, ""), get(0x3A, ""), tuple(inputs), tuple(outputs),
+            index, name, op, get(0x3A, ""), tuple(inputs), tuple(outputs),
             tuple(attributes), get(0x42, ""), tuple(metadata), get(0x32, ""), origin,
         )  # fmt: skip
 
@@ -275,6 +280,8 @@ class Decoder(Messages):
         self._note_repeats(where, "metadata key", [key for key, _ in graph.metadata])
 
     def _note_model(self, model: Model) -> None:
+        if not model.ir_version:
+            self.note("model", "gives no IR version")
         if not model.opsets:
             self.note("model", "imports no opset")
         self._note_repeats(

@@ -31,6 +31,8 @@ _DATA = {
     0x58: 11,
 }
 """Tag -> number of the typed field, packed and unpacked."""
+MAX_RANK = 1000
+"""Dims of a tensor at which reading stops: their product alone could take hours."""
 _KINDS = {0x0A: "tensor", 0x22: "sequence", 0x2A: "map", 0x3A: "opaque", 0x42: "sparse", 0x4A: "optional"}
 
 
@@ -129,14 +131,18 @@ class Messages:
                 sizes += varints(data, (a, b))
             else:
                 others.append(field)
+        if len(sizes) > MAX_RANK:
+            raise WireError(f"tensor {name!r} has {len(sizes)} dims", pieces[0][0])
         dims = tuple(map(signed, sizes)) if sizes and max(sizes) >> 63 else tuple(sizes)
+        origin = self.span(pieces)
         if raw is None or others or (dims and min(dims) < 0):
-            return self._rare_tensor(name, dtype, dims, raw, others, self.span(pieces))
+            return self._rare_tensor(name, dtype, dims, raw, others, origin)
+        _, start, end, _ = raw
         expected = dtypes.byte_size(dtype, prod(dims))
-        stored = storage.RawData(self.source, raw[1], raw[2] - raw[1], expected, name)
-        if expected != stored.length:
+        stored = storage.RawData(self.source, start, end - start, expected, name)
+        if expected != end - start:
             self.note(f"tensor {name!r}", stored.problem() or f"has the element type {dtypes.name_of(dtype)}")
-        return Tensor(name, dtype, dims, stored, "", (), self.span(pieces))
+        return Tensor(name, dtype, dims, stored, "", (), origin)
 
     def _rare_tensor(
         self,
@@ -242,8 +248,9 @@ class Messages:
         body: list[Piece] = []
         for tag, a, b, _ in fields(self.data, pieces):
             if tag in _KINDS:
-                body = [*body, (a, b)] if tag == last else [(a, b)]
-                last = tag
+                if tag != last:
+                    last, body = tag, []
+                body.append((a, b))
         if last in (0x0A, 0x42):
             return self._tensor_type(_KINDS[last], body)
         if last in (0x22, 0x2A, 0x4A):

@@ -141,13 +141,19 @@ class TypedData:
 
     def _converted(self) -> bytes:
         numbers: list[int] = []
-        for tag, start, end in self.runs:
-            self.source.payload_bytes += end - start
-            if tag & 7 == 2:
-                numbers += wire.varints(self.source.data, (start, end))
-            else:
-                numbers += [value for _, value, _, _ in wire.fields(self.source.data, ((start, end),))]
+        try:
+            for run in self.runs:
+                numbers += self._varints(run)
+        except wire.WireError as error:
+            raise FileError(f"tensor {self.tensor!r}: {error.message}", where=self.location) from None
         return _pack(numbers, dtypes.BY_CODE[self.dtype])
+
+    def _varints(self, run: Run) -> list[int]:
+        tag, start, end = run
+        self.source.payload_bytes += end - start
+        if tag & 7 == 2:
+            return wire.varints(self.source.data, (start, end))
+        return [value for _, value, _, _ in wire.fields(self.source.data, ((start, end),))]
 
 
 _WIDTHS = {FLOATS: 4, DOUBLES: 8}

@@ -1,4 +1,4 @@
-"""A decoded model against what protobuf says of the same bytes: one comparison per message."""
+"""A small model with everything, and a decoded model against what protobuf says of the same bytes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,27 @@ from onnx import (
 )
 
 from onnxscope.graph import Function, Graph, Model, Node, Tensor, Type, ValueInfo
+
+
+def small() -> ModelProto:
+    """Conv, If with two branches, Constant, a function call: every kind of nesting in under a kilobyte."""
+    weight = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(2, 4), "w")
+    ids = helper.make_tensor("ids", TensorProto.INT64, [2], [1, 300])
+    branch = helper.make_graph([helper.make_node("Identity", ["x"], ["b"])], "branch", [], [], [ids])
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], "dense"),
+        helper.make_node("If", ["c"], ["i"], then_branch=branch, else_branch=branch),
+        helper.make_node("Constant", [], ["k"], value=weight),
+        helper.make_node("F", ["h"], ["y"], domain="local", scale=0.5, axes=[1, 2], mode="same"),
+    ]
+    body = helper.make_node("Relu", ["a"], ["b"])
+    function = helper.make_function("local", "F", ["a"], ["b"], [body], [helper.make_opsetid("", 18)])
+    value = helper.make_tensor_value_info("x", 1, ["N", 2])
+    graph = helper.make_graph(
+        nodes, "g", [value], [helper.make_tensor_value_info("y", 1, None)], [weight, ids]
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("local", 1)]
+    return helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=9)
 
 
 def same_model(ours: Model, theirs: ModelProto) -> None:

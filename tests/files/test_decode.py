@@ -240,8 +240,10 @@ def test_repeats_are_noted() -> None:
     assert model.metadata == (("author", "a"), ("author", "b"))
 
 
-def test_a_model_without_opsets_is_noted() -> None:
-    assert "imports no opset" in [oddity.message for oddity in decoded(GraphProto(name="g")).oddities]
+def test_a_model_without_opsets_or_version_is_noted() -> None:
+    assert [oddity.message for oddity in decoded(GraphProto(name="g")).oddities] == ["imports no opset"]
+    data = ModelProto(graph=GraphProto(name="g"), opset_import=[OperatorSetIdProto(version=1)])
+    assert [oddity.message for oddity in loads(data.SerializeToString()).oddities] == ["gives no IR version"]
 
 
 def test_every_part_knows_its_bytes() -> None:

@@ -87,6 +87,15 @@ def test_a_copy_is_the_same_file(source: Path) -> None:
     assert names(source.parent) == {"source.onnx", "copy.onnx"}
 
 
+def test_a_textual_model_becomes_a_binary_one(source: Path) -> None:
+    text = source.with_name("m.onnxtxt")
+    text.write_text(onnx.printer.to_text(onnx.load(source)))
+    with pytest.raises(UsageError, match="it is never written"):
+        save(load(text), text, force=True)
+    save(load(text), source.with_name("m.onnx"))
+    np.testing.assert_array_equal(run(source.with_name("m.onnx")), run(source))
+
+
 def test_a_new_file_has_the_permissions_that_others_have(source: Path) -> None:
     save(load(source), source.with_name("copy.onnx"))
     plain = source.with_name("plain")
