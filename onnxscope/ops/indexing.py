@@ -75,6 +75,8 @@ def _span(size: Size, start: Entry, end: Entry, step: Entry) -> tuple[Size, Size
     if step > 0:
         first, last = first - minimum(first, 0), minimum(last, size)
         return first, ceil_div(last - minimum(first, last), step)
+    if isinstance(end, int) and end >= FAR:
+        return None  # backwards from the far end: nothing for numpy, everything for onnxruntime
     if isinstance(start, int) and start >= FAR:
         first = size - 1
     else:

@@ -186,8 +186,8 @@ def tile(n: View) -> Inferred:
     """
     x = n.shape(0)
     if n.has(2):
-        (count,), (axis,) = n.sizes(1), n.ints(2)
-        repeats: tuple[Size, ...] = tuple(count if i == axis_of(axis, len(x)) else 1 for i in range(len(x)))
+        place = axis_of(_number(n, 2), len(x))
+        repeats: tuple[Size, ...] = tuple(_number(n, 1) if i == place else 1 for i in range(len(x)))
     elif n.known(1) is None:
         return one([n.unknown(i) for i in range(len(x))], n.dtype(0))
     else:
@@ -196,6 +196,16 @@ def tile(n: View) -> Inferred:
         raise Unanswered(f"{len(repeats)} repeats for rank {len(x)}")
     y = tuple(size * times for size, times in zip(x, repeats, strict=True))
     return one(y, n.dtype(0), _tiled(n.known(0), repeats, y))
+
+
+def _number(n: View, index: int) -> Size:
+    """A whole number that Tile-1 holds in a tensor of X's (floating) type."""
+    (item,) = n.data(index).items
+    if isinstance(item, float) and item.is_integer():
+        return int(item)
+    if isinstance(item, (int, Expr)):
+        return item
+    raise Unanswered(f"input {index} ({n.node.inputs[index]}) holds {item}, not a whole number")
 
 
 def _tiled(data: Data | None, repeats: tuple[Size, ...], y: Shape) -> Data | None:

@@ -76,6 +76,8 @@ class ValueFact:
         """
         if self.data is not None or self.tensor is None:
             return self.data
+        if self.tensor.storage is None and self.tensor.count:
+            return None  # hollow: the file holds no numbers for it
         dtype = dtypes.BY_CODE.get(self.tensor.dtype)
         if (
             dtype is None
