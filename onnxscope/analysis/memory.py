@@ -8,12 +8,13 @@ buffers and add workspaces, so this is the graph's own figure, not a promise abo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts
 from onnxscope.expr import Coefficient, Monomial, Size, at_least, ceil_div, product, size_from, terms_of
 from onnxscope.graph import captures
-from onnxscope.ops.value import ValueFact
+from onnxscope.ops.value import Shape, ValueFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,15 @@ def _deaths(facts: Facts) -> list[list[str]]:
 
 def nbytes(value: ValueFact) -> Size | None:
     """Bytes of a value (sub-byte types packed); None where its shape or type is unknown."""
-    dtype = dtypes.BY_CODE.get(value.dtype or 0)
-    if value.shape is None or dtype is None or dtype.bits is None or value.container:
+    return None if value.shape is None or value.container else _packed(value.shape, value.dtype or 0)
+
+
+@lru_cache(maxsize=1024)
+def _packed(shape: Shape, code: int) -> Size | None:
+    """A network has few distinct shapes, so the product is worth keeping."""
+    dtype = dtypes.BY_CODE.get(code)
+    if dtype is None or dtype.bits is None:
         return None
-    count = product(value.shape)
     whole, partial = divmod(dtype.bits, 8)
+    count = product(shape)
     return ceil_div(count * dtype.bits, 8) if partial else count * whole

@@ -193,28 +193,27 @@ def _merge(entries: list[Field | None]) -> Field | None:
 
 def _misaligned(step: _Step) -> list[Problem]:
     fields = [field for field in step.inputs if field is not None]
-    if _TRACERS.get(step.fact.node.op) not in (_pointwise, _concat) or len(fields) < 2:
+    if len(fields) < 2 or _TRACERS.get(step.fact.node.op) not in (_pointwise, _concat):
         return []
     if fields.count(fields[0]) == len(fields):
         return []
+    same = [f for f in fields if len(f) == len(step.output)]
     for axis in range(2, len(step.output)):
-        known = [f[axis] for f in fields if len(f) == len(step.output) and f[axis] is not None]
-        if len({f.stride for f in known if f}) > 1:
-            strides = ", ".join(sorted({str(f.stride) for f in known if f}))
-            return [
-                Problem(
-                    step.fact.label, f"branches with different strides meet here ({strides} input pixels)"
-                )
-            ]
-        if len({f.centre for f in known if f}) > 1:
-            centres = ", ".join(str(float(c)) for c in sorted({f.centre for f in known if f}))
-            return [
-                Problem(
-                    step.fact.label,
-                    f"misaligned branches meet here: their first cells are centred at {centres}",
-                )
-            ]
+        known = [field for f in same if (field := f[axis]) is not None]
+        message = _disagreement(known)
+        if message:
+            return [Problem(step.fact.label, message)]
     return []
+
+
+def _disagreement(fields: list[Field]) -> str | None:
+    if len({field.stride for field in fields}) > 1:
+        strides = ", ".join(sorted({str(field.stride) for field in fields}))
+        return f"branches with different strides meet here ({strides} input pixels)"
+    if len({2 * field.start + field.size for field in fields}) > 1:  # twice the centre, plus 1
+        centres = ", ".join(str(float(centre)) for centre in sorted({field.centre for field in fields}))
+        return f"misaligned branches meet here: their first cells are centred at {centres}"
+    return None
 
 
 def _transpose(step: _Step) -> Axes:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from math import gcd
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Coefficient: TypeAlias = int | Fraction
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
+class Symbol(NamedTuple):
     """A size that is not known."""
 
     name: str
@@ -24,8 +23,7 @@ class Symbol:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Floor:
+class Floor(NamedTuple):
     """floor(numerator / denominator)."""
 
     numerator: Expr
@@ -35,8 +33,7 @@ class Floor:
         return f"{bracketed(self.numerator)}//{bracketed(self.denominator)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Extremum:
+class Extremum(NamedTuple):
     """The smallest (`min`) or largest (`max`) of the arguments."""
 
     kind: str
@@ -46,7 +43,7 @@ class Extremum:
         return f"{self.kind}({', '.join(map(str, self.args))})"
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Expr:
     """A polynomial over atoms with at least one atom; one without is an int.
 
@@ -55,6 +52,18 @@ class Expr:
     """
 
     terms: tuple[tuple[Monomial, Coefficient], ...]
+    _hash: int = field(default=0, init=False)
+    """The hash once it was asked for, else 0: shapes are compared and looked up all the time."""
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, Expr) and hash(self) == hash(other) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        if not self._hash:
+            object.__setattr__(self, "_hash", hash(self.terms) or 1)
+        return self._hash
 
     def __add__(self, other: Size | Fraction) -> Size:
         return _combine(self, other, 1)
@@ -179,11 +188,7 @@ def _product(left: Expr, right: Expr) -> Size:
 
 
 def constant_of(size: Size) -> Coefficient:
-    """The term without atoms.
-
-    >>> constant_of(symbol("H") + 3)
-    3
-    """
+    """The term without atoms."""
     return dict(terms_of(size)).get((), 0)
 
 
@@ -213,11 +218,7 @@ def ceil_div(left: Size, right: Size) -> Size:
 
 
 def floor(size: Size | Fraction) -> Size:
-    """The largest whole size not above a rational expression.
-
-    >>> floor(symbol("H")*Fraction(1, 2))
-    Expr('H//2')
-    """
+    """The largest whole size not above a rational one."""
     if isinstance(size, Fraction):
         return size.numerator // size.denominator
     if isinstance(size, int):
