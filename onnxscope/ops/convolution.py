@@ -7,6 +7,8 @@ CausalConvWithState-27; onnxruntime ContribOperators.md and its NCHWc graph.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from onnxscope import dtypes
 from onnxscope.expr import Size, Worked, product, worked_product
 from onnxscope.ops._windows import resolve, window_sizes
@@ -84,6 +86,7 @@ def conv_agree(channels: Size, w: Shape, group: int, kernel: Shape) -> tuple[tup
     return agree + tuple(("kernel_shape and the weight", k, s) for k, s in zip(kernel, w[2:], strict=True))
 
 
+@lru_cache(maxsize=4096)
 def conv_macs(y: Shape, w: Shape) -> Worked:
     """Outputs times products per output: prod(Y) * (prod(K) * C/group)."""
     return worked_product(y) * worked_product((*w[2:], w[1]))
