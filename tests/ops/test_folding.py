@@ -1,5 +1,5 @@
-"""Folding in symbols: where a chain of shape arithmetic is followed, its result bound to numbers is what the same
-chain gives for these numbers (which test_elementwise compares with onnxruntime).
+"""Folding in symbols: where a chain of shape arithmetic is followed, its result bound to numbers is what the
+same chain gives for these numbers (which test_elementwise compares with onnxruntime).
 """
 
 from hypothesis import given, settings
