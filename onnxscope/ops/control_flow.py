@@ -32,7 +32,7 @@ def if_(n: View) -> Inferred:
     MACs: the larger branch. A constant condition takes its branch and the other one is not looked at.
     Source: If-1, -11, -21.
     """
-    condition = _flag(n.known(0))
+    condition = _flag(n.content(0))
     if condition is not None:
         taken = "then_branch" if condition else "else_branch"
         found = n.subgraph(taken, ())
@@ -83,7 +83,7 @@ def loop(n: View) -> Inferred:
     Loop-1, -11, -13.
     """
     body = _graph(n, "body")
-    start = _flag(n.known(1)) if n.has(1) else True
+    start = _flag(n.content(1)) if n.has(1) else True
     first = [
         ValueFact(dtypes.INT64, ()),
         ValueFact(dtypes.BOOL, (), data=Data((), (True,)) if start else None),
@@ -118,7 +118,7 @@ def _start(n: View, index: int) -> ValueFact:
 
 def _turns(n: View) -> Size | None:
     """The trip count M where its content is known."""
-    if not n.has(0) or n.known(0) is None:
+    if not n.has(0) or n.content(0) is None:
         return None
     (turns,) = n.sizes(0)
     return 0 if isinstance(turns, int) and turns < 0 else turns

@@ -51,7 +51,7 @@ def _entries(n: View, index: int, default: Sequence[int]) -> Sequence[Entry]:
     """Content of an optional 1-D input, Nones where it is unknown; `default` where it isn't given."""
     if not n.has(index):
         return default
-    if n.known(index) is not None:
+    if n.content(index) is not None:
         return n.sizes(index)
     (length,) = n.shape(index, rank=1)
     if not isinstance(length, int):
@@ -165,7 +165,7 @@ def compress(n: View, *, axis: int | None = None) -> Inferred:
 
     Stays unknown: the size, where the condition isn't known. Source: Compress-9, -11.
     """
-    condition = n.known(1)
+    condition = n.content(1)
     if axis is None:
         shape: list[Size] = []
         place = 0

@@ -69,7 +69,7 @@ def split(n: View, *, axis: int = 0, split: Ints = (), num_outputs: int = 0) -> 
     x = n.shape(0)
     place = axis_of(axis, len(x))
     count = len(n.node.outputs)
-    if n.has(1) and n.known(1) is None:
+    if n.has(1) and n.content(1) is None:
         parts: Sequence[Size] = [n.unknown(place, i) for i in range(count)]
         agree: tuple[tuple[str, Size, Size], ...] = ()
     else:

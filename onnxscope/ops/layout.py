@@ -30,7 +30,7 @@ def reshape(n: View, *, shape: Ints = (), allowzero: int = 0) -> Inferred:
     x = n.shape_or_none(0)
     target: tuple[Size, ...] = shape
     if n.node.attribute("shape") is None:
-        if n.known(1) is None:
+        if n.content(1) is None:
             return one([n.unknown(i) for i in range(_length(n, 1))], n.dtype(0))
         target = n.sizes(1)
     y = _reshape_target(n, x, target, copy_zero=not allowzero)
@@ -160,7 +160,7 @@ def expand(n: View) -> Inferred:
     -13.
     """
     x = n.shape(0)
-    if n.known(1) is None:
+    if n.content(1) is None:
         rank = max(len(x), _length(n, 1))
         padded: Shape = (1,) * (rank - len(x)) + x
         return one([size if at_least(size, 2) else n.unknown(i) for i, size in enumerate(padded)], n.dtype(0))
@@ -188,7 +188,7 @@ def tile(n: View) -> Inferred:
     if n.has(2):
         place = axis_of(_number(n, 2), len(x))
         repeats: tuple[Size, ...] = tuple(_number(n, 1) if i == place else 1 for i in range(len(x)))
-    elif n.known(1) is None:
+    elif n.content(1) is None:
         return one([n.unknown(i) for i in range(len(x))], n.dtype(0))
     else:
         repeats = n.sizes(1)
@@ -282,7 +282,7 @@ def affine_grid(n: View) -> Inferred:
 
     Unknown content of size: N is theta's, S unknown.
     """
-    if n.known(1) is not None:
+    if n.content(1) is not None:
         batch, _, *spatial = n.sizes(1)
         return one((batch, *spatial, len(spatial)), n.dtype(0))
     batch, axes, _ = n.shape(0, rank=3)

@@ -26,7 +26,7 @@ def pad(n: View, *, pads: Ints = (), paddings: Ints = ()) -> Inferred:
     if not n.has(1):
         given: tuple[Size, ...] | None = pads or paddings or (0,) * (2 * len(x))
     else:
-        given = None if n.known(1) is None else n.sizes(1)
+        given = None if n.content(1) is None else n.sizes(1)
     y = list(x)
     if given is None:
         for axis in axes:
@@ -54,7 +54,7 @@ def center_crop_pad(n: View, *, axes: Ints = ()) -> Inferred:
     """
     x = n.shape(0)
     places = [axis_of(axis, len(x)) for axis in axes] or list(range(len(x)))
-    wanted = [n.unknown(axis) for axis in places] if n.known(1) is None else list(n.sizes(1))
+    wanted = [n.unknown(axis) for axis in places] if n.content(1) is None else list(n.sizes(1))
     if len(wanted) != len(places):
         raise Unanswered(f"{len(wanted)} sizes for {len(places)} axes")
     y = list(x)

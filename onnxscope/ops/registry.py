@@ -112,18 +112,22 @@ class View:
         return fact.dtype if index < len(self.inputs) and (fact := self.inputs[index]) is not None else None
 
     def known(self, index: int) -> Data | None:
-        """Content of an input where it is known, small and readable, else None."""
+        """Content of an input where it is known, small and readable, else None.
+
+        For content that is only passed on: a missing external file must not cost a shape.
+        """
         try:
-            return self._content(index)
-        except FileError:  # a missing external file must not cost a shape that doesn't need its numbers
+            return self.content(index)
+        except FileError:
             return None
 
-    def _content(self, index: int) -> Data | None:
+    def content(self, index: int) -> Data | None:
+        """Content that the answer depends on, None where unknown. Raises FileError if unreadable."""
         return fact.known() if index < len(self.inputs) and (fact := self.inputs[index]) is not None else None
 
     def data(self, index: int) -> Data:
         """Content of an input. Raises Unanswered where unknown, FileError where it can't be read."""
-        found = self._content(index)
+        found = self.content(index)
         if found is None:
             name = self.node.inputs[index] if index < len(self.node.inputs) else ""
             raise Unanswered(f"the content of input {index} ({name or 'absent'}) is not a known constant")

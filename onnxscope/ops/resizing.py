@@ -66,13 +66,13 @@ def _whole_roi(n: View) -> bool:
     """Whether the region of interest is the whole input: starts 0, ends 1, or none given."""
     if not _given(n, 1):
         return True
-    data = n.known(1)
+    data = n.content(1)
     half = len(data.items) // 2 if data else 0
     return data is not None and data.items == (0,) * half + (1,) * half
 
 
 def _from_sizes(n: View, index: int, x: Sequence[Size], policy: str) -> Sequence[Size | None]:
-    if n.known(index) is None:
+    if n.content(index) is None:
         return [None] * len(x)
     sizes = n.sizes(index)
     if policy == "stretch" or len(sizes) != len(x):
@@ -85,7 +85,7 @@ def _from_sizes(n: View, index: int, x: Sequence[Size], policy: str) -> Sequence
 
 
 def _from_scales(n: View, index: int, x: Sequence[Size]) -> Sequence[Size | None]:
-    data = n.known(index)
+    data = n.content(index)
     if data is None:
         return [None] * len(x)
     if len(data.items) != len(x):

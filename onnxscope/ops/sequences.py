@@ -80,7 +80,7 @@ def split_to_sequence(n: View, *, axis: int = 0, keepdims: int = 1) -> Inferred:
 
 def _part(n: View, size: Size) -> Size | None:
     """The size that all parts share, or None."""
-    if n.known(1) is None:
+    if n.content(1) is None:
         return None
     parts = n.sizes(1)
     if n.shape(1) == ():

@@ -1,7 +1,12 @@
 """Reshape, Transpose, Expand and kin. Expected sizes by hand from the specification."""
 
+from dataclasses import replace
+
 import pytest
-from rules import answer
+from rules import answer, build
+
+from onnxscope.analysis.shapes import infer
+from onnxscope.errors import FileError
 
 SHAPES = [
     # --- Reshape
@@ -162,3 +167,30 @@ def test_impossible_reshape(inputs, reason):
 def test_type_is_kept(name):
     second = {"Transpose": []}.get(name, ["i64:[2,1]"])
     assert answer(name, 13, ["f16 1,2", *second]).dtype == "float16"
+
+
+class Unreadable:
+    """Numbers in an external file that isn't there."""
+
+    kind = "external"
+    location = "weights.bin"
+
+    def view(self):
+        raise FileError("no such file", where=self.location)
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "expected", "reason"),
+    [
+        ("Transpose", ["f32:[[1.0,2.0]]"], (2, 1), None),  # the numbers aren't needed
+        ("Reshape", ["2,3", "i64:[3,2]"], None, "Reshape: weights.bin: no such file"),
+    ],
+)
+def test_numbers_that_cannot_be_read(name, inputs, expected, reason):
+    model = build(name, 14, inputs)
+    tensors = tuple(replace(tensor, storage=Unreadable()) for tensor in model.graph.tensors)
+    facts = infer(replace(model, graph=replace(model.graph, tensors=tensors)))
+    if expected is None:
+        assert [problem.message for problem in facts.problems] == [reason]
+    else:
+        assert (facts.main.values["y0"].shape, facts.problems) == (expected, ())
