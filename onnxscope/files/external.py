@@ -59,7 +59,7 @@ class ExternalData:
         except FileError as error:
             raise self._error(f"its external file {path!r} {error.message}") from None
         if offset + length > found.size:
-            raise self._error(f"its external file {path!r} has shrunk")
+            raise self._error(f"its external file {path!r} has changed since it was opened")
         return found.view(offset, offset + length)
 
     def resolve(self) -> tuple[str, int, int]:

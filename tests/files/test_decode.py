@@ -25,6 +25,7 @@ from onnx import (
 )
 from protos import same_model, type_of
 
+from onnxscope.errors import FileError
 from onnxscope.files.read import load, loads
 from onnxscope.graph import Attribute, Model, Tensor
 
@@ -180,6 +181,38 @@ def test_a_tensor_attribute_given_twice_merges() -> None:
     tensor = loads(b"\x08\x08\x3a" + bytes([len(graph)]) + graph).graph.nodes[0].attribute("a")
     assert isinstance(tensor, Tensor)
     assert (tensor.dims, tensor.items(), tensor.origin) == ((1,), (2.5,), None)
+
+
+def packed_node(attribute_body: bytes) -> bytes:
+    node = (
+        NodeProto(op_type="X").SerializeToString() + b"\x2a" + bytes([len(attribute_body)]) + attribute_body
+    )
+    graph = b"\x0a" + bytes([len(node)]) + node
+    return b"\x08\x08\x3a" + bytes([len(graph)]) + graph
+
+
+def test_packed_and_unpacked_lists_in_one_attribute() -> None:
+    # proto2 writers leave these lists unpacked, but every parser must take both, in the order of the file
+    ints = AttributeProto(name="a", type=7, ints=[5]).SerializeToString()
+    data = packed_node(ints + b"\x42\x03\x01\xac\x02" + b"\x40\x07")
+    assert loads(data).graph.nodes[0].attribute("a") == (5, 1, 300, 7)
+    assert list(ModelProto.FromString(data).graph.node[0].attribute[0].ints) == [5, 1, 300, 7]
+    floats = AttributeProto(name="a", type=6, floats=[1.5]).SerializeToString()
+    data = packed_node(floats + b"\x3a\x08" + np.float32([2.5, -1]).tobytes())
+    assert loads(data).graph.nodes[0].attribute("a") == (1.5, 2.5, -1.0)
+    with pytest.raises(FileError, match="a packed list of floats has 7 bytes"):
+        loads(packed_node(floats + b"\x3a\x07" + bytes(7)))
+
+
+def test_packed_dims() -> None:
+    body = TensorProto(name="w", data_type=1, raw_data=bytes(12)).SerializeToString() + b"\x0a\x02\x03\x01"
+    graph = b"\x2a" + bytes([len(body)]) + body
+    data = b"\x08\x08\x3a" + bytes([len(graph)]) + graph
+    assert (
+        loads(data).graph.tensors[0].dims
+        == (3, 1)
+        == tuple(ModelProto.FromString(data).graph.initializer[0].dims)
+    )
 
 
 def test_dimensions_are_numbers_names_or_nothing_and_the_last_given_holds() -> None:

@@ -123,6 +123,18 @@ def rich() -> ModelProto:
     return proto
 
 
+def test_an_unchanged_function_is_a_copy_and_a_changed_one_keeps_its_unknown_fields() -> None:
+    body = helper.make_node("Relu", ["a"], ["b"], doc_string="d")
+    function = helper.make_function("d", "F", ["a"], ["b"], [body], [helper.make_opsetid("", 18)])
+    function.MergeFromString(b"\xa2\x06\x03abc")  # field 100
+    proto = helper.make_model(helper.make_graph([], "g", [], []), functions=[function], ir_version=8)
+    model = loads(proto.SerializeToString())
+    assert dumps(model) == proto.SerializeToString()
+    proto.functions[0].domain = "e"
+    changed = replace(model, functions=(replace(model.functions[0], domain="e"),))
+    assert ModelProto.FromString(dumps(changed)) == proto
+
+
 # Changed
 
 
@@ -235,7 +247,7 @@ def test_a_model_made_of_values() -> None:
         Attribute("f", 1.5), Attribute("i", -3), Attribute("s", b"text"), Attribute("t", weight),
         Attribute("g", inner), Attribute("fs", (0.5, 1.0)), Attribute("is", (1, -1)),
         Attribute("ss", (b"a", b"")), Attribute("ts", (weight,)), Attribute("gs", (inner, inner)),
-        Attribute("tp", Type("tensor", 1, (1, "N", None))), Attribute("tps", types),
+        Attribute("tp", Type("tensor", 1, (1, "N", None))), Attribute("tps", types), Attribute("nil", None),
         Attribute("sp", sparse), Attribute("sps", (sparse,)), Attribute("none", (), AttributeProto.INTS),
         Attribute("ref", None, AttributeProto.FLOAT, "outer"),
     )  # fmt: skip
@@ -252,10 +264,10 @@ def test_a_model_made_of_values() -> None:
     data = dumps(model)
     proto = ModelProto.FromString(data)
     theirs = proto.graph.node[0].attribute
-    assert [item.type for item in theirs] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 11, 12, 7, 1]
+    assert [item.type for item in theirs] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 13, 14, 0, 11, 12, 7, 1]
     assert [helper.get_attribute_value(item) for item in theirs[:3]] == [1.5, -3, b"text"]
     assert helper.get_attribute_value(theirs[10]) == helper.make_tensor_type_proto(1, [1, "N", None])
-    assert theirs[15].ref_attr_name == "outer"
+    assert theirs[16].ref_attr_name == "outer"
     assert numpy_helper.to_array(proto.graph.initializer[0]).tolist() == [[1], [2]]
     assert not proto.graph.initializer[1].HasField("raw_data")
     assert not proto.graph.output[0].HasField("type")

@@ -168,6 +168,48 @@ def test_a_model_without_a_folder(folder: Path) -> None:
         loads(data).graph.tensors[0].array()
 
 
+def test_a_file_that_grows_after_it_was_opened(folder: Path) -> None:
+    first = TensorProto(name="w", data_type=1, dims=[6], data_location=1)
+    first.external_data.add(key="location", value="w.bin")
+    second = TensorProto(name="v", data_type=1, dims=[6], data_location=1)
+    second.external_data.extend(
+        [
+            StringStringEntryProto(key="location", value="w.bin"),
+            StringStringEntryProto(key="offset", value="24"),
+        ]
+    )
+    graph = helper.make_graph([], "g", [], [], [first, second])
+    (folder / "a.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    mine, other = load(folder / "a.onnx").graph.tensors
+    mine.array()  # opens the file
+    (folder / "w.bin").write_bytes(bytes(48))
+    assert other.storage is not None
+    assert other.storage.location == "w.bin, byte 24"
+    with pytest.raises(ExternalDataError, match=r"tensor 'v': its external file .*w\.bin' has changed"):
+        other.array()
+
+
+def test_closing_a_model_closes_its_external_files(folder: Path) -> None:
+    tensor = weight(external_model(folder / "a.onnx", [6], location="w.bin"))
+    tensor.array()
+    source = tensor.storage.source
+    (neighbour,) = (source.neighbour(os.path.realpath(folder / "w.bin")),)
+    assert neighbour.fd is not None
+    source.close()
+    assert (source.fd, neighbour.fd) == (None, None)
+
+
+def test_an_external_file_that_cannot_be_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tensor = weight(external_model(folder / "a.onnx", [6], location="w.bin"))
+    monkeypatch.setattr(
+        os, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied"))
+    )
+    with pytest.raises(
+        ExternalDataError, match=r"tensor 'w': its external file .* can't be opened: Permission denied"
+    ):
+        tensor.array()
+
+
 def test_a_file_that_shrinks_after_the_check(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = external_model(folder / "a.onnx", [6], location="w.bin")
     tensor = weight(path)

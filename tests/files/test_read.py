@@ -314,6 +314,16 @@ def test_empty_standard_input(stream: io.BufferedIOBase) -> None:
         load("-", stdin=stream)
 
 
+def test_a_terminal_as_standard_input() -> None:
+    pty = pytest.importorskip("pty")
+    main, terminal = pty.openpty()
+    try:
+        with open(terminal, "rb", buffering=0) as stream, pytest.raises(FileError, match="a terminal"):
+            load("-", stdin=stream)
+    finally:
+        os.close(main)
+
+
 def test_devices_and_no_bytes() -> None:
     with pytest.raises(FileError, match="a device"):
         load("/dev/zero")

@@ -132,6 +132,8 @@ def test_unpacked_and_mixed_lists(dtype: int, number: int, wire: int, items: lis
 def test_strings_have_bytes_but_no_numbers() -> None:
     tensor = read(helper.make_tensor("t", TensorProto.STRING, (2,), [b"ab", b"\xff\x00\x01"]))
     assert tensor.storage is not None
+    assert tensor.storage.kind == "typed"
+    assert "string_data at byte" in tensor.storage.location
     assert tensor.storage.strings() == (b"ab", b"\xff\x00\x01")
     with pytest.raises(TypeError, match="strings"):
         tensor.storage.view()

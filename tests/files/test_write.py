@@ -272,6 +272,33 @@ def test_external_data_of_the_source_moves_along_to_another_folder(
     np.testing.assert_array_equal(run(target), run(source))
 
 
+def test_external_numbers_of_functions_and_sparse_tensors_move_along(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "in" / "w.bin").write_bytes(np.float32([1, 2]).tobytes())
+    proto = TensorProto(name="v", data_type=1, dims=[2], data_location=1)
+    proto.external_data.add(key="location", value="w.bin")
+    ids = helper.make_tensor("i", TensorProto.INT64, [2], [0, 3])
+    sparse = onnx.SparseTensorProto(values=proto, indices=ids, dims=[4])
+    nodes = [
+        helper.make_node("Constant", [], ["a"], value=proto),
+        helper.make_node("Constant", [], ["b"], sparse_value=sparse, doc_string="kept"),
+    ]
+    function = helper.make_function("d", "F", [], ["a"], nodes, [helper.make_opsetid("", 18)])
+    graph = helper.make_graph(nodes, "g", [], [], sparse_initializer=[sparse])
+    (tmp_path / "in" / "m.onnx").write_bytes(
+        helper.make_model(graph, functions=[function]).SerializeToString()
+    )
+    save(load(tmp_path / "in" / "m.onnx"), tmp_path / "out" / "m.onnx")
+    assert names(tmp_path / "out") == {"m.onnx"}
+    moved = load(tmp_path / "out" / "m.onnx")
+    for graph in (moved.graph, moved.functions[0].body):
+        assert graph.nodes[0].attribute("value").items() == (1.0, 2.0)
+        assert graph.nodes[1].attribute("sparse_value").values.items() == (1.0, 2.0)
+        assert graph.nodes[1].doc == "kept"
+    assert moved.graph.sparse[0].values.items() == (1.0, 2.0)
+
+
 def test_missing_external_data_may_stay_missing_but_not_move(source: Path, tmp_path: Path) -> None:
     save(load(source), source.with_name("a.onnx"), external_data=True)
     source.with_name("a.onnx.data").unlink()
