@@ -45,11 +45,8 @@ def _namesakes(facts: Facts) -> Iterator[tuple[str, str]]:
         places.setdefault(fact.label, []).append(fact.node.index)
     for label, found in places.items():
         if len(found) > 1:
-            shown = ", ".join(f"{label}#{place}" for place in found[:3])
-            yield (
-                label,
-                f"{len(found)} nodes have this name; they are listed as {shown}{', ...' if found[3:] else ''}",
-            )
+            listed = [f"{label}#{place}" for place in found[:3]] + ["..."] * bool(found[3:])
+            yield label, f"{len(found)} nodes have this name; they are listed as {', '.join(listed)}"
 
 
 def _storage(facts: Facts) -> Iterator[tuple[str, str]]:

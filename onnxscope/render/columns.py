@@ -16,6 +16,7 @@ from onnxscope.render.words import clean, number
 SQUEEZE = (
     ("layer", 24), ("MACs", 24), ("output", 18), ("op", 12), ("layer", 16), ("MACs", 16), ("output", 15),
     ("op", 9), ("window", 9), ("layer", 14), ("output", 10), ("MACs", 10), ("layer", 10), ("params", 10),
+    ("op", 6), ("window", 6),
 )  # fmt: skip
 """Columns in the order in which they give way, with the width they keep."""
 _MULTIPLE = re.compile(r"(\d+)\*([^\s()]{1,20})")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from csv import writer
 from io import StringIO
 
 from onnxscope.documents.schema import GroupEntry, LayerEntry, ReportDocument
+from onnxscope.render.words import clean
 
 _COLUMNS = (
     "name", "op", "kind", "scope", "input", "output", "input_shape", "output_shape", "kernel", "strides",
@@ -29,13 +30,18 @@ def csv(document: ReportDocument, *, explain: bool = False) -> str:
     lines = writer(out, lineterminator="\n")
     if "groups" in document:
         lines.writerow(_GROUPS)
-        lines.writerows(_group(group) for group in document["groups"])
+        lines.writerows(_cells(_group(group)) for group in document["groups"])
     else:
         lines.writerow(_COLUMNS + (_FORMULAS if explain else ()))
         lines.writerows(
-            [*_layer(layer), *(_formulas(layer) if explain else ())] for layer in document["layers"]
+            _cells((*_layer(layer), *(_formulas(layer) if explain else ()))) for layer in document["layers"]
         )
     return out.getvalue()
+
+
+def _cells(row: Iterable[Cell]) -> list[Cell]:
+    """Without control characters, which a terminal would act on and a spreadsheet can't read."""
+    return [clean(cell) if isinstance(cell, str) else cell for cell in row]
 
 
 def _layer(layer: LayerEntry) -> Iterator[Cell]:

@@ -49,10 +49,10 @@ def markdown(document: ReportDocument, *, explain: bool = False) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> Iterator[str]:
-    """A table; titles named in `right` (separated by spaces) are aligned to the right."""
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Iterator[str]:
+    """A table; titles named in `right` are aligned to the right."""
     yield f"| {' | '.join(titles)} |"
-    yield f"|{'|'.join(' ---: ' if title in right.split() else ' --- ' for title in titles)}|"
+    yield f"|{'|'.join(' ---: ' if title in right else ' --- ' for title in titles)}|"
     for row in rows:
         yield f"| {' | '.join(row)} |"
 
@@ -105,7 +105,7 @@ def _layers(document: ReportDocument) -> Iterator[str]:
         for layer in document["layers"]
     ]
     rows.append(("total", "", "", "", number(totals["trainable_params"]), escaped(number(totals["macs"]))))
-    yield from table(("layer", "op", "output", "window", "params", "MACs"), rows, "params MACs")
+    yield from table(("layer", "op", "output", "window", "params", "MACs"), rows, ("params", "MACs"))
 
 
 def _groups(document: ReportDocument) -> Iterator[str]:
@@ -121,7 +121,7 @@ def _groups(document: ReportDocument) -> Iterator[str]:
         for group in document["groups"]
     ]
     rows.append(("total", "", "", number(totals["trainable_params"]), escaped(number(totals["macs"]))))
-    yield from table(("layer", "layers", "output", "params", "MACs"), rows, "layers params MACs")
+    yield from table(("layer", "layers", "output", "params", "MACs"), rows, ("layers", "params", "MACs"))
 
 
 def _totals(document: ReportDocument) -> Iterator[str]:
@@ -151,7 +151,7 @@ def _totals(document: ReportDocument) -> Iterator[str]:
     ]
     yield from ("## Totals", "")
     yield from table(
-        ("", "total", ""), [(word, escaped(value), escaped(note)) for word, value, note in rows], "total"
+        ("", "total", ""), [(word, escaped(value), escaped(note)) for word, value, note in rows], ("total",)
     )
 
 
@@ -169,7 +169,7 @@ def _fully_connected(document: ReportDocument) -> Iterator[str]:
         what = layer["becomes"] if layer["replaceable"] else f"no: {layer['reason']}"
         rows.append((code(layer["layer"]), "?" if share is None else percent(share), escaped(what or "")))
     yield ""
-    yield from table(("layer", "share", "becomes"), rows, "share")
+    yield from table(("layer", "share", "becomes"), rows, ("share",))
 
 
 def _spatial(document: ReportDocument) -> Iterator[str]:
@@ -178,14 +178,14 @@ def _spatial(document: ReportDocument) -> Iterator[str]:
         return
     yield from ("## Map sizes for a free input size", "")
     yield from table(
-        ("map", "size"), [(code(n), escaped(words.shape(s))) for n, s in found["closed_form"].items()]
+        ("map", "size"), [(code(n), escaped(words.shape(s))) for n, s in found["closed_form"].items() if s]
     )
     rows = [
         (code(name), number(size), number(found["exact_input_step"].get(name)))
         for name, size in found["minimum_input"].items()
     ]
     yield ""
-    yield from table(("input size", "smallest", "exact step"), rows, "smallest exact step")
+    yield from table(("input size", "smallest", "exact step"), rows, ("smallest", "exact step"))
 
 
 def _formulas(document: ReportDocument) -> Iterator[str]:

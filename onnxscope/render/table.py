@@ -201,8 +201,8 @@ def _break(line: str, depth: int, listed: bool) -> int:
     """Where to break a line that starts inside `depth` brackets: the outermost place, of these the last.
 
     Places are those behind `*` and a list's commas and before `+` and `-`, then any space; the end where
-    there is none. The first third of a line would waste it and is a place in lists only. A comma in front of
-    a digit is one of thousands.
+    there is none. The first quarter of a line would waste it and is a place in lists only. A comma in front
+    of a digit is one of thousands.
     """
     best, best_depth = len(line), len(line) + 99
     for place, char in enumerate(line):
@@ -211,6 +211,6 @@ def _break(line: str, depth: int, listed: bool) -> int:
         comma = char == "," and (listed or after == " ")
         good = comma or char == "*" or (char == " " and after in ("+", "-"))
         cost = depth if good else depth + 50
-        if (good or char == " ") and cost <= best_depth and (listed or 3 * place >= len(line)):
+        if (good or char == " ") and cost <= best_depth and (listed or 4 * place >= len(line)):
             best, best_depth = place + 1, cost
     return best

@@ -233,6 +233,8 @@ def _spatial(document: ReportDocument, width: int) -> Iterator[Styled]:
         return
     yield "title", "map sizes for a free input size"
     for name, sizes in found["closed_form"].items():
+        if not sizes:  # an output without spatial axes
+            continue
         yield from _hanging(words.shape(sizes), width, f"  {middle(clean(name), max(16, width // 3))}  ")
     for word, sizes_of in (
         ("smallest input", found["minimum_input"]),
@@ -240,7 +242,7 @@ def _spatial(document: ReportDocument, width: int) -> Iterator[Styled]:
     ):
         if any(size is not None for size in sizes_of.values()):
             shown = ", ".join(f"{clean(name)} {number(size)}" for name, size in sizes_of.items())
-            yield from _hanging(shown, width, f"  {word}  ")
+            yield from _hanging(shown, width, f"  {word:14}  ")
 
 
 def _problems(document: ReportDocument, width: int) -> Iterator[Styled]:

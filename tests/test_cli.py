@@ -1,0 +1,468 @@
+"""The command line as a user meets it: output, exit codes, one-line errors, nothing heavy for --help."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from onnxscope import __version__, documents
+from onnxscope.cli import reporting
+from onnxscope.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+MNIST = str(ROOT / "models" / "mnist_conv.onnx")
+NET32 = str(ROOT / "models" / "net32.onnx")
+HEAVY = {"numpy", "onnx", "onnxruntime", "rich", "ml_dtypes", "google.protobuf"}
+
+
+@pytest.fixture
+def run(capfd, monkeypatch):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+    def call(*arguments):
+        code = main([str(argument) for argument in arguments])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def process(*arguments, **options):
+    """Run the command in a process of its own."""
+    command = [sys.executable, "-m", "onnxscope", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, cwd=ROOT, timeout=60, **options)
+
+
+# --- help and version ---
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["-h"], ["--version"], [], ["report", "--help"], ["report", "-h"]]
+)
+def test_help_and_version_are_light(arguments):
+    script = f"""
+import sys
+from onnxscope.cli.main import main
+code = main({arguments!r})
+print(code, *sys.modules)
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    code, *loaded = out.splitlines()[-1].split()
+    assert code == "0"
+    assert HEAVY.isdisjoint(loaded)
+    ours = {name for name in loaded if name.startswith("onnxscope.")}
+    assert {name for name in ours if not name.startswith("onnxscope.cli")} <= {"onnxscope.errors"}
+
+
+def test_version(run):
+    assert run("--version") == (0, f"onnxscope {__version__}\n", "")
+
+
+def test_help_lists_what_there_is(run):
+    _, out, _ = run("--help")
+    commands = out.split("Commands:")[1].split()
+    assert commands[0] == "report"
+    assert {"explain", "convert", "verify", "audit", "diff", "sketch"}.isdisjoint(commands)
+
+
+def test_options_of_the_contract(run):
+    _, out, _ = run("report", "--help")
+    for option in "--format -o --shape --dim --explain --all-ops --depth --sort --top".split():
+        assert option in out
+
+
+def test_sort_keys_are_those_of_the_documents():
+    assert reporting.SORT_KEYS == documents.SORT_KEYS
+
+
+# --- results ---
+
+
+def test_text_by_default(run):
+    code, out, err = run("report", MNIST)
+    assert (code, err) == (0, "")
+    assert "217,706" in out
+    assert "2 FC layers with 95.4 % of the parameters: all can become convolutions" in out
+    assert max(map(len, out.split("\n"))) <= 100
+
+
+def test_json(run):
+    code, out, err = run("report", MNIST, "--format", "json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["schema"] == "onnxscope.report/1"
+    assert document["model"]["path"] == MNIST
+    assert document["layers"][0]["formula"]["params"] == "(5*5*1 + 1)*32 = 832"
+
+
+@pytest.mark.parametrize(("form", "start"), [("markdown", "# "), ("csv", "name,op,"), ("text", "")])
+def test_other_formats(run, form, start):
+    code, out, _ = run("report", MNIST, "--format", form)
+    assert code == 0
+    assert out.startswith(start)
+
+
+def test_explain_shows_formulas(run):
+    _, out, _ = run("report", MNIST, "--explain")
+    assert "    size    (28 + 2*0 - 1*(5 - 1) - 1)//1 + 1 = 24\n    params  (5*5*1 + 1)*32 = 832\n" in out
+    assert "(800 + 1)*256 = 205056" in out
+
+
+def test_rows(run):
+    _, out, _ = run("report", MNIST, "--format", "json", "--sort", "params", "--top", "1")
+    assert [layer["name"] for layer in json.loads(out)["layers"]] == ["fc1"]
+    _, out, _ = run("report", MNIST, "--format", "json", "--depth", "1")
+    assert len(json.loads(out)["groups"]) == 6
+    _, out, _ = run("report", MNIST, "--format", "json", "--all-ops")
+    assert {layer["op"] for layer in json.loads(out)["layers"]} >= {"Relu", "Flatten"}
+
+
+def test_shape_and_dim(run):
+    _, out, _ = run("report", NET32, "--format", "json", "--shape", "input=N,1,H,W", "--dim", "N=3")
+    document = json.loads(out)
+    assert document["inputs"][0]["shape"] == [3, 1, "H", "W"]
+    assert ["(H - 12)//4", "(W - 12)//4"] in document["spatial"]["closed_form"].values()
+
+
+def test_standard_input():
+    done = process("report", "-", "--format", "json", input=Path(MNIST).read_bytes())
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["model"]["path"] == "-"
+
+
+def test_general_options_stand_before_and_behind(run):
+    for arguments in (("-v", "report", MNIST), ("report", MNIST, "-v")):
+        code, out, err = run(*arguments)
+        assert code == 0
+        assert "217,706" in out
+        assert [line.startswith("onnxscope: ") for line in err.splitlines()] == [True, True]
+
+
+def test_csv_tells_of_problems_that_it_can_t_hold(run, tmp_path):
+    text = (
+        '<ir_version: 8, opset_import: ["": 17, "my": 1]> g (float[1] x) => (float[1] y) { y = my.Magic (x) }'
+    )
+    import onnx
+
+    path = tmp_path / "odd.onnx"
+    path.write_bytes(onnx.parser.parse_model(text).SerializeToString())
+    code, out, err = run("report", path, "--format", "csv")
+    assert code == 0
+    assert out.startswith("name,")
+    assert err == "onnxscope: 1 problem that a CSV can't hold; --format json lists them\n"
+    assert run("-q", "report", path, "--format", "csv")[2] == ""
+
+
+# --- width and color ---
+
+
+def test_columns_are_respected(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "70")
+    _, narrow, _ = run("report", MNIST)
+    monkeypatch.setenv("COLUMNS", "150")
+    _, wide, _ = run("report", MNIST)
+    assert max(map(len, narrow.split("\n"))) <= 70
+    assert "receptive field  input" in wide
+
+
+def in_terminal(arguments, columns, **environment):
+    """What the command writes to a terminal of that width."""
+    pty = pytest.importorskip("pty")
+    import fcntl
+    import struct
+    import termios
+
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    kept = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "NO_COLOR")}
+    started = subprocess.Popen(
+        [sys.executable, "-m", "onnxscope", *arguments],
+        stdout=child,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+        env=kept | {"TERM": "xterm"} | environment,
+    )
+    os.close(child)
+    chunks = []
+    while True:
+        try:
+            chunk = os.read(parent, 65536)
+        except OSError:
+            break
+        if not chunk:
+            break
+        chunks.append(chunk)
+    os.close(parent)
+    assert started.wait(60) == 0
+    return b"".join(chunks).decode()
+
+
+def test_a_terminal_gets_its_width_and_color():
+    shown = in_terminal(["report", MNIST], 72)
+    assert "\x1b[1m" in shown
+    plain = shown.replace("\x1b[1m", "").replace("\x1b[2m", "").replace("\x1b[0m", "")
+    assert max(len(line) for line in plain.split("\r\n")) <= 72
+    assert "receptive field  input" in in_terminal(["report", MNIST, "--no-color"], 160)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--no-color", "report", MNIST], {}),
+        (["report", MNIST], {"NO_COLOR": "1"}),
+        (["report", MNIST], {"TERM": "dumb"}),
+    ],
+)
+def test_no_color_where_none_is_wanted(arguments, environment):
+    assert "\x1b" not in in_terminal(arguments, 100, **environment)
+
+
+# --- files ---
+
+
+def test_output_file(run, tmp_path):
+    target = tmp_path / "report.txt"
+    assert run("report", MNIST, "-o", target) == (0, "", "")
+    assert "217,706" in target.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("r.json", "{"), ("r.MD", "# "), ("r.csv", "name,"), ("r.out", str(ROOT))]
+)
+def test_the_ending_tells_the_format(run, tmp_path, name, start):
+    run("report", MNIST, "-o", tmp_path / name)
+    assert (tmp_path / name).read_text().startswith(start)
+
+
+def test_a_given_format_wins_over_the_ending(run, tmp_path):
+    run("report", MNIST, "-o", tmp_path / "r.json", "--format", "csv")
+    assert (tmp_path / "r.json").read_text().startswith("name,")
+
+
+def test_output_replaces_an_older_one_and_keeps_its_mode(run, tmp_path):
+    target = tmp_path / "report.txt"
+    target.write_text("old")
+    target.chmod(0o640)
+    assert run("report", MNIST, "-o", target)[0] == 0
+    assert "217,706" in target.read_text()
+    assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_output_through_a_link_leaves_the_link(run, tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+    assert run("report", MNIST, "-o", tmp_path / "link.txt")[0] == 0
+    assert (tmp_path / "link.txt").is_symlink()
+    assert "217,706" in (tmp_path / "real.txt").read_text()
+
+
+def test_output_to_a_device_leaves_the_device(run):
+    before = os.stat(os.devnull)
+    assert run("report", MNIST, "-o", os.devnull)[0] == 0
+    assert os.stat(os.devnull).st_rdev == before.st_rdev
+
+
+@pytest.mark.parametrize("way", ["same", "link"])
+def test_the_model_is_never_written(run, tmp_path, way):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(Path(MNIST).read_bytes())
+    target = model if way == "same" else tmp_path / "link.onnx"
+    if way == "link":
+        target.symlink_to(model)
+    code, out, err = run("report", model, "-o", target)
+    assert (code, out) == (2, "")
+    assert "would replace the model" in err
+    assert model.read_bytes() == Path(MNIST).read_bytes()
+
+
+def test_an_output_that_can_t_be_written(run, tmp_path):
+    code, _, err = run("report", MNIST, "-o", tmp_path / "no" / "report.txt")
+    assert code == 2
+    assert "can't be written: No such file or directory" in err
+
+
+# --- errors ---
+
+
+def assert_one_line(err, *parts):
+    """Errors are one line with a fixed start, and no traceback."""
+    assert err.startswith("onnxscope: error: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["report"], ["Missing argument 'MODEL'", "onnxscope report --help"]),
+        (["reprot", MNIST], ["reprot", "onnxscope --help"]),
+        (["report", MNIST, "--frmat", "json"], ["--frmat", "--format"]),
+        (["report", MNIST, "--format", "yaml"], ["'yaml'", "markdown"]),
+        (["report", MNIST, "--format", "html"], ["'html'"]),
+        (["report", MNIST, "--top", "0"], ["--top"]),
+        (["report", MNIST, "--depth", "x"], ["--depth"]),
+        (["report", MNIST, "--sort", "size"], ["--sort", "params"]),
+        (["report", MNIST, "extra"], ["extra"]),
+        (["report", MNIST, "--shape"], ["--shape"]),
+        (["report", MNIST, "--shape", "input"], ["'input'", "INPUT=1,3,224,224"]),
+        (["report", MNIST, "--shape", "=1,2"], ["'=1,2'"]),
+        (["report", MNIST, "--shape", "input=1,,28,28"], ["empty size"]),
+        (["report", MNIST, "--shape", "input=1,1,-28,28"], ["'-28'"]),
+        (["report", MNIST, "--shape", "input=1,1,2.5,28"], ["'2.5'"]),
+        (["report", MNIST, "--shape", "input=1,1,28"], ["3 sizes given", "4 axes"]),
+        (["report", MNIST, "--shape", "image=1,1,28,28"], ["'image'", "'input'"]),
+        (["report", MNIST, "--shape", "input=1,1,9,9", "--shape", "input=1,1,8,8"], ["given twice"]),
+        (["report", MNIST, "--dim", "N"], ["NAME=VALUE"]),
+        (["report", MNIST, "--dim", "N=x"], ["'x'"]),
+        (["report", MNIST, "--dim", "N=-1"], ["'-1'"]),
+        (["report", MNIST, "--dim", "N=1", "--dim", "N=2"], ["given twice"]),
+        (["report", MNIST, "--dim", "N=1"], ["'N'", "no free size"]),
+    ],
+)
+def test_a_wrong_call_is_exit_2(run, arguments, parts):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert_one_line(err, *parts)
+
+
+FILES = {
+    "missing": (None, ["no such file"]),
+    "empty": (b"", ["empty"]),
+    "text": (b"this is no model\n" * 20, ["not an ONNX model"]),
+    "truncated": (Path(MNIST).read_bytes()[:5000], ["truncated"]),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_file_that_can_t_be_used_is_exit_3(run, tmp_path, kind, form):
+    data, parts = FILES[kind]
+    path = tmp_path / "model.onnx"
+    if data is not None:
+        path.write_bytes(data)
+    code, out, err = run("report", path, "--format", form)
+    assert (code, out) == (3, "")
+    assert_one_line(err, str(path), *parts)
+
+
+def test_a_directory_is_exit_3(run, tmp_path):
+    code, out, err = run("report", tmp_path)
+    assert (code, out) == (3, "")
+    assert_one_line(err, "directory")
+
+
+def test_debug_shows_the_traceback(run, tmp_path):
+    for arguments in (("--debug", "report", tmp_path), ("report", tmp_path, "--debug")):
+        code, _, err = run(*arguments)
+        assert code == 3
+        assert err.startswith("Traceback (most recent call last):")
+        assert err.splitlines()[-1].startswith("onnxscope: error: ")
+
+
+def test_a_bug_is_one_line_too(run, monkeypatch):
+    def fail(*arguments, **options):
+        raise KeyError("boom")
+
+    monkeypatch.setattr(documents, "report", fail)
+    code, out, err = run("report", MNIST)
+    assert (code, out) == (70, "")
+    assert_one_line(err, "KeyError: 'boom'", "bug", "--debug")
+
+
+# --- names that hold signs ---
+
+
+def named(path, name, free="N"):
+    """A model whose input bears `name`."""
+    from onnx import TensorProto, helper
+
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [free, 3]) for n in (name, "y")]
+    graph = helper.make_graph([helper.make_node("Relu", [name], ["y"])], "g", infos[:1], infos[1:])
+    path.write_bytes(helper.make_model(graph, ir_version=8).SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("name", ["x:0", "a=b", "a b", "serving/input:0", "=", "入力"])
+def test_names_may_hold_signs(run, tmp_path, name):
+    path = named(tmp_path / "m.onnx", name)
+    code, out, _ = run("report", path, "--shape", f"{name}=4,3", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["inputs"] == [{"name": name, "dtype": "float32", "shape": [4, 3]}]
+
+
+@pytest.mark.parametrize("symbol", ["batch size", "?", "dim-1", "a=b", "N,M"])
+def test_symbols_are_opaque(run, tmp_path, symbol):
+    path = named(tmp_path / "m.onnx", "x", symbol)
+    code, out, _ = run("report", path, "--dim", f"{symbol}=7", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["inputs"][0]["shape"] == [7, 3]
+
+
+def test_a_scalar_input(run, tmp_path):
+    from onnx import TensorProto, helper
+
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", infos[:1], infos[1:])
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(graph, ir_version=8).SerializeToString())
+    code, out, _ = run("report", tmp_path / "m.onnx", "--shape", "x=", "--format", "json")
+    assert code == 0
+    assert json.loads(out)["outputs"][0]["shape"] == []
+
+
+# --- pipes, signals, encodings ---
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    started = subprocess.Popen(
+        [sys.executable, "-m", "onnxscope", "report", MNIST],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert started.stdout is not None
+    assert started.stderr is not None
+    started.stdout.close()
+    assert started.stderr.read() == b""
+    started.stderr.close()
+    assert started.wait(60) == 141
+
+
+def test_interrupted_is_quiet():
+    started = subprocess.Popen(
+        [sys.executable, "-c", "from onnxscope.cli.main import main; import sys; print('up', flush=True);"
+         "sys.exit(main(['report', '-']))"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )  # fmt: skip
+    assert started.stdout is not None
+    assert started.stdout.readline() == b"up\n"
+    time.sleep(0.5)  # until it waits for a model on standard input
+    started.send_signal(signal.SIGINT)
+    out, err = started.communicate(timeout=60)
+    assert (started.returncode, out.strip(), err.strip()) == (130, b"", b"")
+
+
+def test_an_ascii_terminal_gets_escapes(tmp_path):
+    path = named(tmp_path / "m.onnx", "入力")
+    done = process("report", path, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
+    assert done.returncode == 0
+    assert b"\\u5165\\u529b" in done.stdout
+
+
+def test_run_as_a_module_is_the_command(run):
+    done = process("report", MNIST)
+    assert done.returncode == 0
+    assert done.stdout.decode() == run("report", MNIST)[1]
