@@ -79,7 +79,7 @@ def test_equal_sizes_compare_equal_however_they_were_made() -> None:
 @pytest.mark.parametrize(
     ("layers", "text"),
     [
-        # kernel, pad, stride of every stage; the closed forms are those of the papers' networks, worked by hand
+        # kernel, pad, stride of every stage; the closed forms of the papers' networks, worked by hand
         (
             [(11, 2, 4), (3, 0, 2), (5, 2, 1), (3, 0, 2), (3, 1, 1), (3, 0, 2)],
             "(H - 31)//32",
@@ -171,7 +171,7 @@ def test_binding_a_symbol_by_another_renames_it() -> None:
     assert bind(H // 2, {"H": W}) == W // 2
 
 
-# --- the property that everything rests on: Expr arithmetic is integer arithmetic ---------------------------------------
+# --- the property that everything rests on: Expr arithmetic is integer arithmetic ---
 
 Pair = tuple[Size, int]
 VALUES = {"H": 37, "W": 11, "N": 2}
@@ -240,7 +240,7 @@ def test_a_product_divides_exactly(
         assert exact_div(a * b, b) == a
 
 
-# --- worked text ----------------------------------------------------------------------------------------------------
+# --- worked text ---
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ class Spatial:
     """How map sizes follow from the free spatial sizes of the inputs."""
 
     closed_form: dict[str, tuple[Size, ...]]
-    """Value name -> its axes that depend on a free spatial size, in order (all spatial axes of a feature
-    map)."""
+    """Value name -> its axes that depend on a free spatial size, in order (all spatial axes of a map); ()
+    where none does."""
     minimum_input: dict[str, int | None]
     """Symbol -> smallest size with every window of the model at least one position; None where none was
     found."""
@@ -37,12 +37,12 @@ def closed_forms(facts: Facts, feature_maps: Iterable[str] = ()) -> Spatial:
         shape = facts.value(name).shape
         if shape is not None:
             forms[name] = _spatial_axes(shape, free)
-    kept = {name: sizes for name, sizes in forms.items() if sizes}
-    sizes = [size for sizes in kept.values() for size in sizes if isinstance(size, Expr)]
+    sizes = [size for form in forms.values() for size in form]
+    stages = {name: _stages(facts, name) for name in free}
     return Spatial(
-        closed_form=kept if free else {},
-        minimum_input={name: _minimum(facts, name) for name in free},
-        exact_input_step={name: _step(name, sizes) for name in free},
+        closed_form=forms if free else {},
+        minimum_input={name: _minimum(name, stages[name]) for name in free},
+        exact_input_step={name: _step(name, stages[name], sizes) for name in free},
     )
 
 
@@ -71,14 +71,19 @@ def _spatial_axes(shape: Shape, free: tuple[str, ...]) -> tuple[Size, ...]:
     return tuple(size for size, yes in zip(shape, depends, strict=True) if yes)
 
 
-def _minimum(facts: Facts, name: str) -> int | None:
-    """Smallest size of one symbol with all window positions >= 1; sizes grow with it, so halving finds it."""
-    needed = {axis.value for fact in facts.main.nodes for axis in fact.inferred.axes}
-    needed |= {size for info in facts.main.graph.outputs for size in facts.value(info.name).shape or ()}
-    sizes = [size for size in needed if {s.name for s in symbols(size)} == {name}]
+def _stages(facts: Facts, name: str) -> list[Expr]:
+    """The sizes of every window op's output and every graph output that follow from one symbol alone."""
+    found = {axis.value: None for fact in facts.main.nodes for axis in fact.inferred.axes}
+    for info in facts.main.graph.outputs:
+        found.update(dict.fromkeys(facts.value(info.name).shape or ()))
+    return [size for size in found if isinstance(size, Expr) and {s.name for s in symbols(size)} == {name}]
+
+
+def _minimum(name: str, stages: list[Expr]) -> int | None:
+    """Smallest size of one symbol with all stages >= 1; sizes grow with it, so halving finds it."""
 
     def fits(value: int) -> bool:
-        bound = [bind(size, {name: value}) for size in sizes]
+        bound = [bind(size, {name: value}) for size in stages]
         return all(isinstance(size, int) and size >= 1 for size in bound)
 
     high = 1
@@ -93,17 +98,15 @@ def _minimum(facts: Facts, name: str) -> int | None:
     return high
 
 
-def _step(name: str, sizes: list[Expr]) -> int | None:
-    own = [size for size in sizes if {s.name for s in symbols(size)} == {name}]
-    period = lcm(1, *(d for size in own for d in _denominators(size)))
-    steps: list[int] = []
-    for size in own:
-        grown = bind(size, {name: symbol(name) + period}) - size
-        if not isinstance(grown, int) or grown < 1 or period % grown:
-            return None
-        step = period // grown
-        steps.append(step if bind(size, {name: symbol(name) + step}) - size == 1 else period)
-    return lcm(*steps) if steps else None
+def _step(name: str, stages: list[Expr], forms: list[Size]) -> int | None:
+    """Least common multiple of what the stages divide by; None where no map follows the symbol evenly.
+
+    The maps are `forms`, or the last stage where none of those depends on the symbol.
+    """
+    step = lcm(1, *(d for size in stages for d in _denominators(size)))
+    mine = [size for size in forms if {s.name for s in symbols(size)} == {name}] or stages[-1:]
+    grown = [bind(size, {name: symbol(name) + step}) - size for size in mine]
+    return step if grown and all(isinstance(size, int) for size in grown) else None
 
 
 def _denominators(size: Size) -> list[int]:

@@ -1,1 +1,1 @@
-"""What each operator does to shapes, types, small constants and multiply-accumulate counts: one function per op."""
+"""What each operator does to shapes, types, small constants and MACs: one function per op."""

@@ -54,9 +54,10 @@ class Rule:
 
 
 def _plain(value: AttributeValue) -> object:
+    """Strings of an attribute as text; everything else as it is."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    if isinstance(value, tuple) and value and isinstance(value[0], bytes):
+    if isinstance(value, tuple):
         return tuple(item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in value)
     return value
 

@@ -42,7 +42,7 @@ class HeadLayer:
     share_of_params: float | None
     """Its part of all parameters as layers use them, 0..1; None where the count is unknown."""
     feature_map: str | None
-    """The value [N, C, *S] whose flattened form it reads; None for layers behind another one."""
+    """The map [N, C, *S] whose flattened or globally pooled form it reads; None behind another such layer."""
     size_note: str | None
     """Where the input size is free: the map size that the weights demand."""
 
@@ -99,7 +99,7 @@ def _verdict(facts: Facts, fact: NodeFact, layouts: Layouts, share: float | None
         becomes,
         None,
         share,
-        layout.base if flattened else None,
+        (layout.pooled or layout.base) if flattened else None,
         _size_note(layout, kernel),
     )
 

@@ -34,8 +34,15 @@ class Layout:
     order: tuple[int, ...] = ()
     """Axes of the base map in this value's order: (0, 2, 3, 1) for a channels-last view, (2, 3, 1) for a
     vector flattened from it, (1, 2, 3) for the usual one."""
+    pooled: str = ""
+    """The map in front of the global pool, where one lies between."""
     reason: str = ""
     """For a lost value: what stands between it and the feature map."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether the axes are in the base map's own order."""
+        return self.order == tuple(range(len(self.order)))
 
 
 Layouts: TypeAlias = "dict[str, Layout]"
@@ -92,8 +99,8 @@ def propagate(facts: Facts) -> Layouts:
     return found
 
 
-def _fresh(name: str, shape: Shape) -> Layout:
-    return Layout(MAP, name, shape[1], shape[2:], tuple(range(len(shape))))
+def _fresh(name: str, shape: Shape, pooled: str = "") -> Layout:
+    return Layout(MAP, name, shape[1], shape[2:], tuple(range(len(shape))), pooled)
 
 
 def _step(facts: Facts, fact: NodeFact, found: Layouts) -> Layout | None:
@@ -101,9 +108,10 @@ def _step(facts: Facts, fact: NodeFact, found: Layouts) -> Layout | None:
     shape = facts.value(output).shape
     if shape is None or facts.value(output).constant or fact.node.op in ("Shape", "Size"):
         return None
-    if fact.inferred.window is not None or (fact.rule and fact.rule.kind == "global_pool"):
-        return _fresh(output, shape) if len(shape) >= 3 else None
     sources = [found[name] for name in fact.node.inputs if name in found]
+    if fact.inferred.window is not None or (fact.rule and fact.rule.kind == "global_pool"):
+        pooled = sources[0].base if sources and fact.inferred.window is None else ""
+        return _fresh(output, shape, pooled) if len(shape) >= 3 else None
     if not sources:
         return None
     lost = next((layout for layout in sources if layout.kind == LOST), None)
@@ -142,20 +150,12 @@ def _rule(facts: Facts, fact: NodeFact) -> Callable[[_Step], Layout | None]:
 def _same(step: _Step) -> Layout | None:
     """Pointwise ops, and any op that keeps the shape of its tracked input: the view stays what it was."""
     first = step.sources[0]
-    others = [other for other in step.sources[1:] if other.kind != first.kind or other.order != first.order]
-    tracked = next(
-        step.facts.value(n).shape for n in step.fact.node.inputs if step.facts.value(n).shape is not None
-    )
-    wide = [
-        shape
-        for name in step.fact.node.inputs
-        if name and not (value := step.facts.value(name)).constant and (shape := value.shape) is not None
-    ]
-    if others or step.shape not in wide or tracked is None or step.fact.node.op in _MIXERS:
+    alike = all((other.kind, other.order) == (first.kind, first.order) for other in step.sources)
+    values = [step.facts.value(name) for name in step.fact.node.inputs if name]
+    kept = any(value.shape == step.shape and not value.constant for value in values)
+    if not alike or not kept or step.fact.node.op in _MIXERS:
         return None
-    if first.kind == MAP and first.order == tuple(range(len(step.shape))):
-        return _fresh(step.output, step.shape)
-    return first
+    return _fresh(step.output, step.shape, first.pooled) if first.kind == MAP and first.plain else first
 
 
 def _connected(step: _Step) -> Layout | None:
@@ -174,9 +174,8 @@ def _transpose(step: _Step) -> Layout | None:
     if first.kind != MAP or len(order) != len(first.order):
         return None
     turned = tuple(first.order[axis] for axis in order if isinstance(axis, int))
-    if turned == tuple(range(len(turned))):
-        return _fresh(step.output, step.shape)
-    return replace(first, order=turned)
+    view = replace(first, order=turned)
+    return _fresh(step.output, step.shape, first.pooled) if view.plain else view
 
 
 def _flatten(step: _Step) -> Layout | None:
@@ -193,10 +192,10 @@ def _flatten(step: _Step) -> Layout | None:
 
 def _merged(step: _Step, first: Layout, before: Shape) -> Layout | None:
     count = product(before[1:])
-    fits = step.shape == (before[0], count) or isinstance(count, Expr)
-    if first.order[0] != 0 or not fits:
+    whole = step.shape[1] == count and (step.shape[0] == before[0] or isinstance(before[0], Expr))
+    if first.order[0] != 0 or not (whole or isinstance(count, Expr)):  # a freed size doesn't fit a baked one
         return None
-    return Layout(VECTOR, first.base, first.channels, first.spatial, first.order[1:])
+    return replace(first, kind=VECTOR, order=first.order[1:])
 
 
 def _reshaped_map(step: _Step, first: Layout, before: Shape) -> Layout | None:
@@ -204,8 +203,8 @@ def _reshaped_map(step: _Step, first: Layout, before: Shape) -> Layout | None:
     wide, after = [size for size in before[1:] if size != 1], [size for size in step.shape[1:] if size != 1]
     if step.shape[0] != before[0] or wide != after or len(step.shape) < 3:
         return None
-    if first.order == tuple(range(len(first.order))) and step.shape[1] == first.channels:
-        return _fresh(step.output, step.shape)
+    if first.plain and step.shape[1] == first.channels:
+        return _fresh(step.output, step.shape, first.pooled)
     if wide == [first.channels] and step.shape[-1] == first.channels:
         spatial = (1,) * (len(step.shape) - 2)
         return replace(first, spatial=spatial, order=(0, *range(2, len(step.shape)), 1))
@@ -217,18 +216,12 @@ def _reduce(step: _Step) -> Layout | None:
     first, before = step.sources[0], step.before
     if first.kind != MAP or before is None:
         return _same(step)
-    plain = first.order == tuple(range(len(first.order)))
-    if (
-        len(step.shape) == len(before)
-        and plain
-        and step.shape[:2] == before[:2]
-        and set(step.shape[2:]) == {1}
-    ):
-        return _fresh(step.output, step.shape)
-    if len(step.shape) == 2 and step.shape == (before[0], first.channels):
-        return Layout(
-            VECTOR, first.base, first.channels, (1,) * len(first.spatial), (1, *range(2, len(before)))
-        )
+    ones = (1,) * len(first.spatial)
+    if first.plain and step.shape == (*before[:2], *ones):
+        return _fresh(step.output, step.shape, first.base)
+    if step.shape == (before[0], first.channels):
+        order = (1, *range(2, len(before)))
+        return replace(first, kind=VECTOR, spatial=ones, order=order, pooled=first.base)
     return None
 
 
@@ -241,8 +234,7 @@ def _concat(step: _Step) -> Layout | None:
         )
     kinds = {(layout.kind, layout.order) for layout in step.sources}
     if len(kinds) == 1 and step.sources[0].kind == MAP:
-        plain = step.sources[0].order == tuple(range(len(step.shape)))
-        return _fresh(step.output, step.shape) if plain else None
+        return _fresh(step.output, step.shape) if step.sources[0].plain else None
     pooled = all(layout.kind != MAP and set(layout.spatial) == {1} for layout in step.sources)
     if pooled:
         return Layout(LIFTED, step.sources[0].base, step.shape[-1], step.sources[0].spatial, (1,))
@@ -252,7 +244,7 @@ def _concat(step: _Step) -> Layout | None:
 def _part(step: _Step) -> Layout | None:
     """Slice, Split and Pad on a map give a map of another size; on a flat vector the order is lost."""
     first = step.sources[0]
-    if first.kind == MAP and first.order == tuple(range(len(step.shape))):
+    if first.kind == MAP and first.plain:
         return _fresh(step.output, step.shape)
     if first.kind == LIFTED and len(step.shape) == 2:
         return replace(first, channels=step.shape[1])

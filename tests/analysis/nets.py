@@ -1,7 +1,8 @@
 """Small models for the analysis tests, from one line of text per node.
 
-`net(["y = Conv(x, w) strides=[2,2]"], x="N,3,H,W", w=(8, 3, 3, 3))` gives a Model; keyword values: a text is a graph
-input's shape (float32; `i64:` in front for int64), a tuple the shape of a zero-filled initializer, an array itself.
+`net(["y = Conv(x, w) strides=[2,2]"], x="N,3,H,W", w=(8, 3, 3, 3))` gives a Model. Keyword values: a text is
+a graph input's shape (float32; `i64:` in front for int64), a tuple the shape of a zero-filled initializer, an
+array is stored as it is.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def value(name: str, text: str) -> Any:
     return helper.make_tensor_value_info(name, dtype, shape)
 
 
-def net(lines: list[Any], *, opset: int = 17, outputs: list[str] | None = None, ir: int = 8, **values: Any) -> Model:
+def net(
+    lines: list[Any], *, opset: int = 17, outputs: list[str] | None = None, ir: int = 8, **values: Any
+) -> Model:
     """A model; its outputs are the last node's unless named."""
     nodes = [node(line) if isinstance(line, str) else line for line in lines]
     inputs = [value(name, text) for name, text in values.items() if isinstance(text, str)]
@@ -57,5 +60,9 @@ def net(lines: list[Any], *, opset: int = 17, outputs: list[str] | None = None, 
     ends = outputs or [name for name in nodes[-1].output if name]
     infos = [helper.make_empty_tensor_value_info(name) for name in ends]
     graph = helper.make_graph(nodes, "net", inputs, infos, stored)
-    imports = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1), helper.make_opsetid("my", 1)]
+    imports = [
+        helper.make_opsetid("", opset),
+        helper.make_opsetid("com.microsoft", 1),
+        helper.make_opsetid("my", 1),
+    ]
     return loads(helper.make_model(graph, opset_imports=imports, ir_version=ir).SerializeToString())

@@ -22,7 +22,11 @@ from onnxscope.analysis.shapes import infer
         ("y = Gemm(x, w)", {"x": "2,8", "w": (8, 4)}, 2 * 8 * 4),
         ("y = MatMul(x, w)", {"x": "2,5,8", "w": (8, 4)}, 2 * 5 * 8 * 4),
         ("y = Relu(x)", {"x": "2,5"}, 0),
-        ("y = LSTM(x, w, r) hidden_size=4", {"x": "5,2,3", "w": (1, 16, 3), "r": (1, 16, 4)}, 5 * 2 * 4 * 4 * 7),
+        (
+            "y = LSTM(x, w, r) hidden_size=4",
+            {"x": "5,2,3", "w": (1, 16, 3), "r": (1, 16, 4)},
+            5 * 2 * 4 * 4 * 7,
+        ),
     ],
 )
 def test_macs(line: str, values: dict[str, object], macs: int) -> None:
@@ -37,7 +41,9 @@ def test_macs_stay_symbolic() -> None:
 
 
 def test_an_unknown_op_lowers_the_coverage() -> None:
-    found = cost.count(infer(net(["a = my:Op(x)", "y = Conv(a, w)", "z = Conv(x, w)"], x="1,3,9,9", w=(8, 3, 3, 3))))
+    found = cost.count(
+        infer(net(["a = my:Op(x)", "y = Conv(a, w)", "z = Conv(x, w)"], x="1,3,9,9", w=(8, 3, 3, 3)))
+    )
     assert (found.known, found.possible, found.unknown) == (1, 3, ("a", "y"))
     assert found.total == 7 * 7 * 8 * 27
 
@@ -52,13 +58,17 @@ def _branch(line: str, output: str) -> onnx.GraphProto:
 
 
 def test_an_if_counts_its_larger_branch() -> None:
-    choice = node("y = If(c)", then_branch=_branch("t = MatMul(x, w)", "t"), else_branch=_branch("e = MatMul(x, v)", "e"))
+    choice = node(
+        "y = If(c)",
+        then_branch=_branch("t = MatMul(x, w)", "t"),
+        else_branch=_branch("e = MatMul(x, v)", "e"),
+    )
     found = cost.count(infer(net([choice], x="1,8", c="", w=(8, 5), v=(8, 50))))
     assert found.total == 400
     assert found.coverage == 1.0
 
 
-# --- memory -------------------------------------------------------------------------------------------------------------
+# --- memory ---
 
 
 def test_peak_is_the_largest_sum_of_live_values() -> None:

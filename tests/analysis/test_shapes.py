@@ -113,7 +113,7 @@ def test_a_dangling_input_is_reported() -> None:
 
 
 def test_initializers_listed_as_inputs() -> None:
-    """IR 3 lists every initializer as an input: still a constant. From IR 4 on it is a default that may change."""
+    """IR 3 lists every initializer as an input: a constant. From IR 4 on it is a default that may change."""
     for ir, expected in ((3, "2,6"), (8, "y.dim0,y.dim1")):
         import numpy as np
 
@@ -139,7 +139,9 @@ def _branch(line: str, output: str, name: str) -> onnx.GraphProto:
 
 def test_subgraphs_see_outer_values() -> None:
     choice = node(
-        "y = If(c)", then_branch=_branch("t = Relu(x)", "t", "then"), else_branch=_branch("e = Tanh(x)", "e", "else")
+        "y = If(c)",
+        then_branch=_branch("t = Relu(x)", "t", "then"),
+        else_branch=_branch("e = Tanh(x)", "e", "else"),
     )
     facts = infer(net([choice], x="N,3", c=""))
     assert shown(facts, "y") == "N,3"
@@ -191,7 +193,9 @@ def test_nodes_out_of_order_are_sorted() -> None:
 
 
 def test_constants_are_told_from_inputs() -> None:
-    facts = infer(net(["a = Relu(w)", "y = Add(x, a)", "r = RandomNormalLike(w)"], x="3", w=(3,), outputs=["y", "r"]))
+    facts = infer(
+        net(["a = Relu(w)", "y = Add(x, a)", "r = RandomNormalLike(w)"], x="3", w=(3,), outputs=["y", "r"])
+    )
     assert facts.value("a").constant
     assert not facts.value("y").constant
     assert not facts.value("r").constant
