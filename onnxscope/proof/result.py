@@ -1,0 +1,143 @@
+"""The outcome of a verification: values only, in the terms of the verification document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to verify and how; names and meaning as on the command line."""
+
+    original: str
+    candidate: str
+    providers: tuple[str, ...] = ("cpu",)
+    """Short or full names with options, `cuda:device_id=0,use_tf32=1`; `a/b` runs the original on a, the
+    candidate on b; `all` runs every usable one."""
+    trials: int = 3
+    """Input draws per family."""
+    seed: int = 0
+    inputs: str | None = None
+    """A .npz or .npy file, an image, or a folder of them."""
+    shapes: dict[str, tuple[int | str, ...]] = field(default_factory=dict)
+    dims: dict[str, int] = field(default_factory=dict)
+    rtol: float | None = None
+    atol: float | None = None
+    layers: bool = False
+    """Compare every intermediate value that both models have."""
+    dense: tuple[tuple[int, int], ...] = ()
+    """Input sizes (H, W) for the window check."""
+    latency: bool = False
+    timeout: float | None = None
+    """Seconds for one worker call; None for no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputResult:
+    """One output over all trials."""
+
+    name: str
+    max_abs: float
+    max_rel: float
+    limit: float
+    """Largest allowed absolute difference at the element that came nearest to its limit."""
+    limit_from: str
+    """How the limit was computed, with lambda, u, K, n, N in it."""
+    would_pass_at: float
+    """The tolerance that would just have passed, as a multiple of the limit."""
+    argmax_agreement: float | None
+    """Share of rows (or map cells) with the same largest class; None where there is no class axis."""
+    ok: bool
+    nan: tuple[int, int, int] = (0, 0, 0)
+    """NaN in both, in the original only, in the candidate only."""
+    inf: tuple[int, int, int] = (0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerResult:
+    """One intermediate value."""
+
+    name: str
+    max_abs: float
+    limit: float
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DenseResult:
+    """The head on every window of a larger map."""
+
+    size: tuple[int, int]
+    windows: int
+    max_abs: float
+    limit: float
+    border_effect: float | None
+    """Largest difference between a cell and the original network on the cropped image; None where not
+    measured."""
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Medians over interleaved runs, in milliseconds."""
+
+    original_ms: float
+    candidate_ms: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderUse:
+    """Which provider was asked for and which really ran."""
+
+    asked: str
+    used: str
+    nodes_on_provider: int
+    nodes_elsewhere: tuple[str, ...]
+    options: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One input."""
+
+    seed: int
+    family: str
+    shapes: dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All checks on one provider."""
+
+    equivalent: bool
+    provider: ProviderUse
+    trials: tuple[Trial, ...]
+    outputs: tuple[OutputResult, ...]
+    layers: tuple[LayerResult, ...] = ()
+    first_divergence: str | None = None
+    dense: tuple[DenseResult, ...] = ()
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WeightCounts:
+    """Weight tensors by what happened to their bits."""
+
+    identical: int
+    permuted: int
+    changed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """The verdict on two files."""
+
+    equivalent: bool
+    runtime: str
+    """For example `onnxruntime 1.32.0`."""
+    weights: WeightCounts
+    reason: str | None
+    """Why not, in a word or clause: weights, interface, outputs, layers, dense; None where equivalent."""
+    runs: tuple[Run, ...]
+    notes: tuple[str, ...] = ()
