@@ -1,0 +1,35 @@
+"""The seam between the checks, which are numpy on arrays, and whatever runs a model for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+
+Optimization = Literal["none", "basic", "extended", "all"]
+"""onnxruntime's graph optimisation level; `none` also turns weight prepacking off, for exact checks."""
+
+
+class Runner(Protocol):
+    """Runs a model on one provider; the worker process implements it.
+
+    `model` is a file path, or the bytes of a model whose external weights (if any) lie in the folder that
+    the runner was started for. `outputs` may name any value of the main graph, intermediate ones too; None
+    means the declared outputs. Sessions are kept by (model, outputs, optimization), so that asking again costs
+    one run. Raises RuntimeFailure where the runtime can't do it.
+    """
+
+    def run(
+        self,
+        model: bytes | str | os.PathLike[str],
+        feeds: dict[str, np.ndarray[Any, Any]],
+        outputs: Sequence[str] | None = None,
+        *,
+        optimization: Optimization = "all",
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Values by name. A sequence, map or optional comes back as its nested Python value."""
+        ...
