@@ -110,3 +110,23 @@ def test_a_report_shows_itself():
     assert repr(report).endswith("mnist_conv.onnx': 6 layers, 217706 parameters, 1589760 MACs>")
     assert "\x1b[" in report.to_text(color=True)
     assert max(map(len, report.to_text(width=70).split("\n"))) <= 70
+
+
+def test_the_example_of_the_docs(monkeypatch):
+    """Every line of docs/report.md's example runs, and gives the value in its comment."""
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    lines = text.split("```python\n")[1].split("```")[0].splitlines()
+    monkeypatch.chdir(ROOT)
+    names = {}
+    checked = 0
+    for line in filter(None, lines):
+        code, _, comment = line.partition("  #")
+        if line.startswith(("import ", "report = ", "print(")):
+            exec(code, names)
+            continue
+        value = eval(code, names)
+        assert value
+        if comment:
+            assert repr(value) == comment.strip()
+            checked += 1
+    assert checked == 2

@@ -362,6 +362,12 @@ def test_a_directory_is_exit_3(run, tmp_path):
     assert_one_line(err, "directory")
 
 
+def test_an_error_holds_no_control_characters(run, tmp_path):
+    code, _, err = run("report", tmp_path / "a\x1b[31mb.onnx")
+    assert code == 3
+    assert_one_line(err, "a\\x1b[31mb.onnx")
+
+
 def test_debug_shows_the_traceback(run, tmp_path):
     for arguments in (("--debug", "report", tmp_path), ("report", tmp_path, "--debug")):
         code, _, err = run(*arguments)
@@ -466,3 +472,38 @@ def test_run_as_a_module_is_the_command(run):
     done = process("report", MNIST)
     assert done.returncode == 0
     assert done.stdout.decode() == run("report", MNIST)[1]
+
+
+# --- documentation ---
+
+
+def test_the_docs_commands_run(run, tmp_path, monkeypatch):
+    """The commands at the top of docs/report.md, on a model of their names."""
+    (tmp_path / "model.onnx").write_bytes(named(tmp_path / "m.onnx", "input", "batch").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    block = (ROOT / "docs" / "report.md").read_text(encoding="utf-8").split("```")[1]
+    commands = [line.split()[1:] for line in block.splitlines() if line.startswith("onnxscope ")]
+    assert len(commands) == 4
+    for arguments in commands:
+        code, _, err = run(*(argument.replace("N,3,H,W", "N,3") for argument in arguments))
+        assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize(("page", "command"), [("report.md", ["report"]), ("command-line.md", [])])
+def test_the_docs_options_exist(run, page, command):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `-")]
+    options = {word.strip("`,") for row in rows for word in row.split() if word.startswith("`-")}
+    _, shown, _ = run(*command, "--help")
+    assert len(options) >= 7
+    assert {option for option in options if option not in shown} == set()
+
+
+def test_completion():
+    words = {
+        "COMP_WORDS": "onnxscope report --exp",
+        "COMP_CWORD": "2",
+        "_ONNXSCOPE_COMPLETE": "bash_complete",
+    }
+    done = process(env={**os.environ, **words})
+    assert done.stdout == b"plain,--explain\n"

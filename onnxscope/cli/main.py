@@ -1,4 +1,4 @@
-"""The command `onnxscope`: its commands, and how errors leave it.
+"""Entry of the command `onnxscope`, and how errors leave it.
 
 Exit codes: 0 done, 1 the answer is no, 2 the call is wrong, 3 the model can't be used, 4 the runtime can't do
 it; 70 a bug of ours, 130 interrupted, 141 the reader of the output is gone.
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-
-import click
+from typing import TYPE_CHECKING
 
 from onnxscope import __version__
-from onnxscope.cli.options import Settings, general
-from onnxscope.cli.reporting import report
 from onnxscope.errors import OnnxscopeError
+
+if TYPE_CHECKING:
+    from onnxscope.cli.options import Settings
 
 BUG = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -22,27 +22,28 @@ INTERRUPTED = 130
 """128 + SIGINT."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
-@click.version_option(__version__, message="onnxscope %(version)s")
-@general
-@click.pass_context
-def cli(ctx: click.Context) -> None:
-    """Look into ONNX models: every shape, parameter and MAC, with the formula that gave it."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
-
-
-cli.add_command(report)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` are those of the process where None. Returns the exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == ["--version"]:  # asked by scripts, often: not worth importing click for
+        print(f"onnxscope {__version__}")
+        return 0
+    try:
+        return _run(given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    import click
+
+    from onnxscope.cli.app import app
+    from onnxscope.cli.options import Settings
+
     settings = Settings()
     try:
-        code = cli.main(arguments, prog_name="onnxscope", standalone_mode=False, obj=settings)
+        code = app.main(arguments, prog_name="onnxscope", standalone_mode=False, obj=settings)
     except click.exceptions.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
         return _fail(error, settings)
@@ -56,13 +57,17 @@ def _fail(error: Exception, settings: Settings) -> int:
 
         print_exception(error)
     message, code = _told(error)
-    line = " ".join(message.split())
+    from onnxscope.render.words import clean  # names in a message may come from the file
+
+    line = clean(" ".join(message.split()))
     print(f"onnxscope: error: {line}", file=sys.stderr)
     return code
 
 
 def _told(error: Exception) -> tuple[str, int]:
     """What to say about an error, and the exit code."""
+    import click
+
     if isinstance(error, OnnxscopeError):
         return str(error), error.exit_code
     if isinstance(error, click.ClickException):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -64,18 +67,44 @@ def report(
     onnxscope report model.onnx --shape input=N,3,H,W      map sizes as formulas of H and W
     onnxscope report model.onnx --format json -o report.json
     """
+    form = form or _ENDINGS.get(os.path.splitext(output or "")[1].lower(), "text")
+    choice = {"all_ops": all_ops, "depth": depth, "sort": sort, "top": top}
+    with _undisturbed():
+        document = _document(settings, model, shapes, dims, choice, formulas=explain or form == "json")
+        _deliver(document, form, output, explain, settings)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without the garbage collector: a short run keeps what it makes, and looking for garbage takes time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _document(
+    settings: Settings,
+    model: str,
+    shapes: dict[str, tuple[int | str, ...]],
+    dims: dict[str, int],
+    choice: dict[str, Any],
+    *,
+    formulas: bool,
+) -> ReportDocument:
     from onnxscope import documents
     from onnxscope.files.read import load
 
-    form = form or _ENDINGS.get(os.path.splitext(output or "")[1].lower(), "text")
-    selection = documents.Selection(all_ops=all_ops, depth=depth, sort=sort, top=top)
     started = perf_counter()
     loaded = load(model)
     read = perf_counter()
     settings.detail(f"opened a model of {loaded.file_bytes:,} bytes in {read - started:.3f} s")
-    document = documents.report(loaded, shapes, dims, selection, formulas=explain or form == "json")
+    document = documents.report(loaded, shapes, dims, documents.Selection(**choice), formulas=formulas)
     settings.detail(f"analysed {document['model']['nodes']:,} nodes in {perf_counter() - read:.3f} s")
-    _deliver(document, form, output, explain, settings)
+    return document
 
 
 def _deliver(

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from onnxscope.analysis.cost import is_folded
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import LayerParams, Params, kind_of
 from onnxscope.analysis.receptive_field import ReceptiveFields
-from onnxscope.documents.plain import plain, plain_or_none, ratio, shape
-from onnxscope.documents.schema import FieldEntry, FormulaEntry, LayerEntry, ParamsEntry
+from onnxscope.documents.plain import plain, plain_or_none, ratio
+from onnxscope.documents.schema import FieldEntry, FormulaEntry, LayerEntry, ParamsEntry, PlainShape
 from onnxscope.expr import Size
 
 
@@ -34,6 +34,16 @@ class Layers:
     params: Params
     fields: ReceptiveFields
     formulas: bool = True
+    seen: dict[int, PlainShape] = field(default_factory=dict)
+    """Shapes already written, by identity: most are the output of one layer and the input of the next."""
+
+    def _shape(self, sizes: Sequence[Size] | None) -> PlainShape | None:
+        if sizes is None:
+            return None
+        found = self.seen.get(id(sizes))
+        if found is None:
+            self.seen[id(sizes)] = found = [plain(size) for size in sizes]
+        return [*found]
 
     def rows(self, *, all_ops: bool = False) -> Iterator[Row]:
         """Rows in execution order: layers that count, or every node."""
@@ -67,7 +77,7 @@ class Layers:
         node, window = fact.node, fact.inferred.window
         kind = kind_of(fact)
         source = self._source(fact)
-        shapes = {out: shape(self.facts.value(out, fact.scope).shape) for out in node.outputs if out}
+        shapes = {out: self._shape(self.facts.value(out, fact.scope).shape) for out in node.outputs if out}
         first = next(iter(shapes), None)
         return {
             "name": name,
@@ -76,12 +86,14 @@ class Layers:
             "scope": fact.scope,
             "input": source,
             "output": first,
-            "input_shape": None if source is None else shape(self.facts.value(source, fact.scope).shape),
+            "input_shape": None
+            if source is None
+            else self._shape(self.facts.value(source, fact.scope).shape),
             "output_shape": None if first is None else shapes[first],
             "output_shapes": shapes,
-            "kernel": None if window is None else shape(window.kernel),
+            "kernel": None if window is None else self._shape(window.kernel),
             "strides": None if window is None else list(window.strides),
-            "pads": None if window is None else shape(window.pads),
+            "pads": None if window is None else self._shape(window.pads),
             "dilations": None if window is None else list(window.dilations),
             "group": None if window is None or kind == "pool" else window.group,
             "params": params_entry(used),

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from onnxscope.render.words import display_width
 
@@ -18,7 +19,7 @@ _HEADS = (0.5, 0.35, 0.2, 0.1, 0.65, 0.8, 0.9)
 """Parts of a shortened name that are kept from its start, in order of preference."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
     """One column before it is fitted."""
 
@@ -31,7 +32,7 @@ class Column:
     per: str = ""
     """What every cell is to be read with, for example `batch x `; stands in front of the title."""
 
-    @property
+    @cached_property
     def natural(self) -> int:
         """Width without shortening."""
         return max(map(display_width, (self.header, *self.cells)))
