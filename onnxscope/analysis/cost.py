@@ -39,7 +39,7 @@ def count(facts: Facts) -> Cost:
     unknown: list[NodeFact] = []
     for fact in facts.nodes():
         has_body = (fact.scope, fact.node.index) in facts.children
-        if is_folded(facts, fact):
+        if facts.is_folded(fact):
             continue
         if fact.inferred.unknown_macs:
             unknown += [] if has_body and fact.answered else [fact]
@@ -48,9 +48,3 @@ def count(facts: Facts) -> Cost:
         if fact.scope == "" and fact.inferred.macs is not None and not fact.inferred.unknown_macs:
             total = total + fact.inferred.macs.value
     return Cost(total, len(known), len(known) + len(unknown), tuple(fact.label for fact in unknown))
-
-
-def is_folded(facts: Facts, fact: NodeFact) -> bool:
-    """Whether a node only computes constants, which runtimes do once when they load the model."""
-    outputs = [name for name in fact.node.outputs if name]
-    return bool(outputs) and all(facts.value(name, fact.scope).constant for name in outputs)

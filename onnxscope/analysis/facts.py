@@ -102,3 +102,8 @@ class Facts:
                 return found
             path = self.scopes[path].parent
         return UNKNOWN
+
+    def is_folded(self, fact: NodeFact) -> bool:
+        """Whether a node only computes constants, which runtimes do once when they load the model."""
+        outputs = [name for name in fact.node.outputs if name]
+        return bool(outputs) and all(self.value(name, fact.scope).constant for name in outputs)

@@ -46,10 +46,11 @@ class _Tally:
 
     def at_least(self, other: _Tally) -> bool:
         """Whether this sum is never smaller: at a glance where no term is smaller, else by bounds."""
-        keys = {**self.terms, **other.terms}
-        if all(self.terms.get(key, 0) >= other.terms.get(key, 0) for key in keys):
+        mine, theirs = self.terms, other.terms
+        extra = (value for key, value in mine.items() if key not in theirs)
+        if all(mine.get(key, 0) >= value for key, value in theirs.items()) and all(v >= 0 for v in extra):
             return True
-        return len(keys) > 1 and at_least(self.size(), other.size())
+        return max(len(mine), len(theirs)) > 1 and at_least(self.size(), other.size())
 
 
 def measure(facts: Facts) -> Memory:

@@ -16,8 +16,8 @@ from typing import TypeAlias
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.roles import BIAS, STATISTIC, WEIGHT, roles_of
-from onnxscope.expr import Size, Worked, worked_product
-from onnxscope.graph import Node, Tensor
+from onnxscope.expr import Size, Worked, product, worked_product
+from onnxscope.graph import Node
 from onnxscope.ops.value import Shape
 
 Key: TypeAlias = "tuple[str, int]"
@@ -185,18 +185,22 @@ def kind_of(fact: NodeFact) -> str:
 
 
 def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
-    roles = roles_of(fact)
+    constant = [
+        (index, name)
+        for index, name in enumerate(fact.node.inputs)
+        if name and facts.value(name, fact.scope).constant
+    ]
     called = (fact.scope, fact.node.index) in facts.children  # the nodes inside use them
-    if roles == {} or called or _is_constant(facts, fact):
+    if not constant or called or facts.is_folded(fact):
         return
+    roles = roles_of(fact)
     seen: set[tuple[str, str] | int] = set()
-    for index, name in enumerate(fact.node.inputs):
+    for index, name in constant:
         role = WEIGHT if roles is None else roles.get(index)
-        if not name or role is None or not facts.value(name, fact.scope).constant:
+        if role is None:
             continue
         for parameter in trace(facts, fact.scope, name, role):
-            strict = roles is None
-            if parameter.key not in seen and not (strict and not _learnable(parameter)):
+            if parameter.key not in seen and (roles is not None or _learnable(parameter)):
                 seen.add(parameter.key)
                 yield parameter
 
@@ -212,35 +216,48 @@ def _learnable(parameter: Parameter) -> bool:
     )
 
 
-def _is_constant(facts: Facts, fact: NodeFact) -> bool:
-    outputs = [name for name in fact.node.outputs if name]
-    return bool(outputs) and all(facts.value(name, fact.scope).constant for name in outputs)
-
-
 _THROUGH = frozenset(
-    "Transpose Reshape Cast CastLike Identity Squeeze Unsqueeze Flatten Expand Slice Tile Pad Gather".split()
+    "DequantizeLinear QuantizeLinear Transpose Reshape Cast CastLike Identity Squeeze Unsqueeze Flatten "
+    "Expand Slice Tile Pad Gather".split()
 )
+"""Ops that move or convert the numbers of their first input."""
 
 
 def trace(facts: Facts, scope: str, name: str, role: str) -> Iterator[Parameter]:
-    """The stored tensors at the end of the chain of constant nodes that makes a value."""
-    path, producer = _producer(facts, scope, name)
-    value = facts.value(name, scope)
+    """The stored tensors at the end of the constant nodes that make a value, each once, in order.
+
+    Ops that only move or convert numbers hand on their first input; behind any other op (a weight computed
+    from several tensors) only what training would change counts.
+    """
+    seen: set[tuple[str, str]] = set()
+    waiting = [(scope, name, False)]
+    while waiting:
+        place, value_name, mixed = waiting.pop()
+        path, producer = _producer(facts, place, value_name)
+        if (path, value_name) in seen:
+            continue
+        seen.add((path, value_name))
+        found = _stored(facts, path, value_name, role, producer)
+        if found is not None:
+            if not mixed or _learnable(found):
+                yield found
+        elif producer is not None:
+            through = producer.op in _THROUGH
+            sources = producer.inputs[:1] if through else producer.inputs[::-1]
+            waiting += [(path, source, mixed or not through) for source in sources if source]
+
+
+def _stored(facts: Facts, path: str, name: str, role: str, producer: Node | None) -> Parameter | None:
+    """The parameter that a value is: a stored tensor, or one that ConstantOfShape generates."""
+    value = facts.value(name, path)
     if value.tensor is not None:
-        tensor: Tensor = value.tensor
-        yield Parameter(id(tensor), name, role, tensor.dims, tensor.dtype, tensor.count)
-    elif producer is None:
-        return
-    elif producer.op == "ConstantOfShape":
-        if value.shape is not None:
-            count = worked_product(value.shape).value
-            yield Parameter((path, name), name, role, value.shape, value.dtype or 1, count, producer.op)
-    elif producer.op in ("DequantizeLinear", "QuantizeLinear") or producer.op in _THROUGH:
-        yield from trace(facts, path, producer.inputs[0], role)
-    else:
-        for source in producer.inputs:
-            if source:
-                yield from (p for p in trace(facts, path, source, role) if _learnable(p))
+        tensor = value.tensor
+        return Parameter(id(tensor), name, role, tensor.dims, tensor.dtype, tensor.count)
+    if producer is None or producer.op != "ConstantOfShape" or value.shape is None:
+        return None
+    return Parameter(
+        (path, name), name, role, value.shape, value.dtype or 1, product(value.shape), producer.op
+    )
 
 
 def _producer(facts: Facts, scope: str, name: str) -> tuple[str, Node | None]:

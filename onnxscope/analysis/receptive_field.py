@@ -79,13 +79,24 @@ def trace(facts: Facts) -> ReceptiveFields:
         names = [name for name in fact.node.outputs if name]
         if not names or facts.value(names[0]).constant:
             continue
-        step = _step(facts, fact, names[0], found)
-        if step is not None:
+        passed = _passed_on(facts, fact, names[0], found)
+        step = None if passed is not None else _step(facts, fact, names[0], found)
+        if passed is not None:
+            found[names[0]] = passed
+        elif step is not None:
             found[names[0]] = axes = _TRACERS.get(fact.node.op, _unknown)(step)
             problems += _misaligned(step)
             if fact.node.op in ("Split", "MaxPool"):  # every output is laid out like the first
                 found.update((name, axes) for name in names[1:])
     return ReceptiveFields(found, tuple(problems))
+
+
+def _passed_on(facts: Facts, fact: NodeFact, output: str, found: dict[str, Axes]) -> Axes | None:
+    """The fields of the one input of a pointwise op that keeps its shape, as most nodes do."""
+    if len(fact.node.inputs) != 1 or _TRACERS.get(fact.node.op) is not _pointwise:
+        return None
+    source = fact.node.inputs[0]
+    return found.get(source) if facts.value(source).shape == facts.value(output).shape else None
 
 
 def _step(facts: Facts, fact: NodeFact, output: str, found: dict[str, Axes]) -> _Step | None:

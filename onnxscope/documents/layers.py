@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from onnxscope.analysis.cost import is_folded
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import LayerParams, Params, kind_of
 from onnxscope.analysis.receptive_field import ReceptiveFields
@@ -67,7 +66,7 @@ class Layers:
 
     def _macs(self, fact: NodeFact) -> Size | None:
         """MACs of one run of the graph that holds the node: 0 for a call (its body's rows have them)."""
-        if is_folded(self.facts, fact) or (fact.answered and self._is_call(fact)):
+        if self.facts.is_folded(fact) or (fact.answered and self._is_call(fact)):
             return 0
         if fact.inferred.unknown_macs:
             return None
