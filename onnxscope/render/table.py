@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,7 +14,8 @@ GAP = "  "
 MOST_LINES = 4
 """Lines of one cell; the rest is cut, with dots."""
 _SEPARATORS = re.compile(r"([./])")
-_INITIAL = re.compile(r"^(.).*?(\d*)$", re.DOTALL)
+_FIRST_AND_NUMBER = re.compile(r"^(.).*?(\d*)$", re.DOTALL)
+_REST_OF_WORD = re.compile(r"(?<=[^\W\d_])[^\W\d_]+")
 _HEADS = (0.5, 0.35, 0.2, 0.1, 0.65, 0.8, 0.9)
 """Parts of a shortened name that are kept from its start, in order of preference."""
 
@@ -99,9 +100,10 @@ def shortened(names: Sequence[str], width: int) -> list[str]:
     ['conv...der', 'co...der~2']
     """
     distinct = list(dict.fromkeys(names))
-    initials = {name: abbreviated(name, width) for name in distinct}
-    if len(set(initials.values())) < len(distinct):
-        initials = {name: name for name in distinct}
+    for cut_part in (_initial, _initials, str):
+        initials = {name: abbreviated(name, width, cut_part) for name in distinct}
+        if len(set(initials.values())) == len(distinct):
+            break
     cut = _cut_alike(list(initials.values()), width)
     return [cut[initials[name]] for name in names]
 
@@ -120,7 +122,17 @@ def _cut_alike(distinct: list[str], width: int) -> dict[str, str]:
     return _numbered(best, width) if fewest else best
 
 
-def abbreviated(name: str, width: int) -> str:
+def _initial(part: str) -> str:
+    """`encoder_layer_10` as `e10`."""
+    return _FIRST_AND_NUMBER.sub(r"\1\2", part)
+
+
+def _initials(part: str) -> str:
+    """`conv2_block1_3_bn` as `c2_b1_3_b`."""
+    return _REST_OF_WORD.sub("", part)
+
+
+def abbreviated(name: str, width: int, cut_part: Callable[[str], str] = _initial) -> str:
     """The name with as many leading components as needed cut to a letter and their number.
 
     >>> abbreviated("encoder.layers.encoder_layer_10.mlp.0", 20)
@@ -130,7 +142,7 @@ def abbreviated(name: str, width: int) -> str:
     for place in range(0, len(parts) - 1, 2):
         if display_width("".join(parts)) <= width:
             break
-        parts[place] = _INITIAL.sub(r"\1\2", parts[place])
+        parts[place] = cut_part(parts[place])
     return "".join(parts)
 
 

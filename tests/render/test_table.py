@@ -84,6 +84,11 @@ def test_initials_only_as_far_as_needed():
     assert abbreviated("/a/layer2/conv", 9) == "/a/l2/conv"
 
 
+def test_more_initials_where_one_isn_t_enough():
+    names = ["net/conv2_block1_3_bn/mul", "net/conv3_block1_3_bn/mul"]
+    assert shortened(names, 16) == ["n/c2_b1_3_b/mul", "n/c3_b1_3_b/mul"]
+
+
 def test_different_names_stay_different():
     names = [f"a_very_long_name_without_parts_{i}_and_an_end" for i in range(100)]
     for width in (12, 16, 24, 60):

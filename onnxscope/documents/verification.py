@@ -1,0 +1,236 @@
+"""The verification document: the verdict on two files, as plain dicts, lists, strings and numbers.
+
+Source of the keys: docs/verification.md; docs/verification.schema.json is the same as a JSON schema. JSON has
+no NaN and no infinity: such a number is None here, and `nan` and `inf` count them.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TypedDict
+
+from onnxscope.proof.result import (
+    DenseResult,
+    LayerResult,
+    OutputResult,
+    ProviderUse,
+    Run,
+    Trial,
+    Verification,
+)
+
+VERIFICATION = "onnxscope.verification/1"
+"""Name and version of the document; the number grows when a key changes its meaning or goes."""
+
+
+class WeightsEntry(TypedDict):
+    """Weight tensors by what happened to their bits."""
+
+    identical: int
+    permuted: int
+    changed: int
+
+
+class ProviderEntry(TypedDict):
+    """Which provider was asked for and which really ran."""
+
+    asked: str
+    used: str
+    nodes_on_provider: int
+    nodes_elsewhere: list[str]
+    options: dict[str, str]
+
+
+class TrialEntry(TypedDict):
+    """One input; `seed` and `family` make it again on any machine."""
+
+    seed: int
+    family: str
+    shapes: dict[str, list[int]]
+
+
+class SpecialsEntry(TypedDict):
+    """How many elements are NaN, or infinite."""
+
+    both: int
+    """In the same place of both models: no difference."""
+    original: int
+    """In the original only."""
+    candidate: int
+    """In the candidate only."""
+
+
+class OutputEntry(TypedDict):
+    """One output over all trials."""
+
+    name: str
+    max_abs: float | None
+    max_rel: float | None
+    limit: float | None
+    limit_from: str
+    would_pass_at: float | None
+    """The tolerance that would just have passed, as a multiple of the limit."""
+    argmax_agreement: float | None
+    ok: bool
+    nan: SpecialsEntry
+    inf: SpecialsEntry
+
+
+class VerifiedLayerEntry(TypedDict):
+    """One intermediate value."""
+
+    name: str
+    max_abs: float | None
+    limit: float | None
+    ok: bool
+
+
+class DenseEntry(TypedDict):
+    """The head on every window of a larger map."""
+
+    size: list[int]
+    """[H, W] of the input, in pixels."""
+    windows: int
+    max_abs: float | None
+    limit: float | None
+    border_effect: float | None
+    ok: bool
+
+
+class LatencyEntry(TypedDict):
+    """Medians over interleaved runs."""
+
+    original_ms: float
+    candidate_ms: float
+    ratio: float
+
+
+class RunEntry(TypedDict):
+    """All checks on one provider."""
+
+    equivalent: bool
+    provider: ProviderEntry
+    trials: list[TrialEntry]
+    outputs: list[OutputEntry]
+    layers: list[VerifiedLayerEntry]
+    first_divergence: str | None
+    dense: list[DenseEntry]
+    latency: LatencyEntry | None
+
+
+class VerificationDocument(TypedDict):
+    """The whole document."""
+
+    schema: str
+    original: str
+    """Path as the user gave it."""
+    candidate: str
+    equivalent: bool
+    runtime: str
+    weights: WeightsEntry
+    reason: str | None
+    runs: list[RunEntry]
+    notes: list[str]
+
+
+def verification(result: Verification, original: str, candidate: str) -> VerificationDocument:
+    """The document of a verification; `original` and `candidate` are the paths that readers know."""
+    counts = result.weights
+    return {
+        "schema": VERIFICATION,
+        "original": original,
+        "candidate": candidate,
+        "equivalent": result.equivalent,
+        "runtime": result.runtime,
+        "weights": {
+            "identical": counts.identical,
+            "permuted": counts.permuted,
+            "changed": counts.changed,
+        },
+        "reason": result.reason,
+        "runs": [_run(run) for run in result.runs],
+        "notes": list(result.notes),
+    }
+
+
+def _run(run: Run) -> RunEntry:
+    return {
+        "equivalent": run.equivalent,
+        "provider": _provider(run.provider),
+        "trials": [_trial(trial) for trial in run.trials],
+        "outputs": [_output(output) for output in run.outputs],
+        "layers": [_layer(layer) for layer in run.layers],
+        "first_divergence": run.first_divergence,
+        "dense": [_dense(dense) for dense in run.dense],
+        "latency": None
+        if run.latency is None
+        else {
+            "original_ms": run.latency.original_ms,
+            "candidate_ms": run.latency.candidate_ms,
+            "ratio": run.latency.ratio,
+        },
+    }
+
+
+def _provider(use: ProviderUse) -> ProviderEntry:
+    return {
+        "asked": use.asked,
+        "used": use.used,
+        "nodes_on_provider": use.nodes_on_provider,
+        "nodes_elsewhere": list(use.nodes_elsewhere),
+        "options": dict(use.options),
+    }
+
+
+def _trial(trial: Trial) -> TrialEntry:
+    shapes = {name: list(shape) for name, shape in trial.shapes.items()}
+    return {"seed": trial.seed, "family": trial.family, "shapes": shapes}
+
+
+def _output(output: OutputResult) -> OutputEntry:
+    return {
+        "name": output.name,
+        "max_abs": finite(output.max_abs),
+        "max_rel": finite(output.max_rel),
+        "limit": finite(output.limit),
+        "limit_from": output.limit_from,
+        "would_pass_at": finite(output.would_pass_at),
+        "argmax_agreement": finite(output.argmax_agreement),
+        "ok": output.ok,
+        "nan": _specials(output.nan),
+        "inf": _specials(output.inf),
+    }
+
+
+def _specials(counts: tuple[int, int, int]) -> SpecialsEntry:
+    both, original, candidate = counts
+    return {"both": both, "original": original, "candidate": candidate}
+
+
+def _layer(layer: LayerResult) -> VerifiedLayerEntry:
+    return {
+        "name": layer.name,
+        "max_abs": finite(layer.max_abs),
+        "limit": finite(layer.limit),
+        "ok": layer.ok,
+    }
+
+
+def _dense(dense: DenseResult) -> DenseEntry:
+    return {
+        "size": list(dense.size),
+        "windows": dense.windows,
+        "max_abs": finite(dense.max_abs),
+        "limit": finite(dense.limit),
+        "border_effect": finite(dense.border_effect),
+        "ok": dense.ok,
+    }
+
+
+def finite(value: float | None) -> float | None:
+    """The number, or None where it is NaN or infinite.
+
+    >>> finite(0.5), finite(float("inf"))
+    (0.5, None)
+    """
+    return value if value is not None and isfinite(value) else None
