@@ -28,7 +28,9 @@ Styled: TypeAlias = tuple[str, str]
 
 
 def text(document: ReportDocument, *, width: int = WIDTH, color: bool = False, explain: bool = False) -> str:
-    """The report in lines of at most `width` columns (LEAST_WIDTH where that is more), ending in a newline.
+    """The report in lines of at most `width` columns, ending in a newline.
+
+    From 80 on every line fits but for a longer path; narrower, titles of columns may need more.
 
     `explain` adds the worked formulas under each row; `color` adds ANSI codes.
     """
