@@ -12,7 +12,7 @@ from dataclasses import replace
 from onnxscope.analysis.bindings import Bindings
 from onnxscope.analysis.facts import Facts, NodeFact, Problem, ScopeFacts
 from onnxscope.errors import FileError
-from onnxscope.expr import Size, Worked
+from onnxscope.expr import Size, TooComplex, Worked
 from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, domain_of
 from onnxscope.ops import registry
 from onnxscope.ops.registry import Branch, Rule, View
@@ -193,6 +193,8 @@ class _Scope:
             return self._fallback(view)
         try:
             return rule.infer(view)
+        except TooComplex as bad:
+            raise Unanswered(f"its sizes need {bad}") from bad
         except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as bad:
             raise Unanswered(f"the node doesn't fit its specification ({type(bad).__name__}: {bad})") from bad
 

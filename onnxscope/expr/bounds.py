@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 
 from onnxscope.expr.polynomial import (
     Atom,
@@ -62,6 +63,7 @@ def _lone(size: Size, kind: str) -> tuple[Size, ...]:
     return ()
 
 
+@lru_cache(maxsize=4096)
 def at_least(left: Size, right: Size) -> bool:
     """True where left >= right for every value of the symbols; False where it isn't known.
 
@@ -86,6 +88,7 @@ def _nonnegative(size: Size) -> bool:
     return bound is not None and bound >= 0
 
 
+@lru_cache(maxsize=4096)
 def lower_bound(size: Size) -> Coefficient | None:
     """A number that the size never falls below while symbols are >= 1 (invented ones >= 0), or None."""
     if isinstance(size, int):

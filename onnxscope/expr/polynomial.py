@@ -12,6 +12,16 @@ from typing import NamedTuple, TypeAlias
 Coefficient: TypeAlias = int | Fraction
 
 
+MAX_ATOMS = 256
+"""Atoms in one floor, minimum or maximum, and terms in one product; real networks stay below 40."""
+MAX_DEGREE = 24
+"""Sizes multiplied in one term; a tensor has that many axes at most."""
+
+
+class TooComplex(ArithmeticError):
+    """An expression grew beyond what any network needs: hostile or pointless shape arithmetic."""
+
+
 class Symbol(NamedTuple):
     """A size that is not known."""
 
@@ -30,6 +40,8 @@ class Floor(NamedTuple):
     denominator: Size
 
     def __str__(self) -> str:
+        from onnxscope.expr.text import bracketed
+
         return f"{bracketed(self.numerator)}//{bracketed(self.denominator)}"
 
 
@@ -99,7 +111,9 @@ class Expr:
         return other - self * floor_div(other, self)
 
     def __str__(self) -> str:
-        return _text(self)
+        from onnxscope.expr.text import text  # which needs the arithmetic of this module
+
+        return text(self)
 
     def __repr__(self) -> str:
         return f"Expr({str(self)!r})"
@@ -117,7 +131,8 @@ def symbol(name: str, *, invented: bool = False) -> Expr:
     return Expr((((Symbol(name, invented),), 1),))
 
 
-def _whole(value: Coefficient) -> Coefficient:
+def whole(value: Coefficient) -> Coefficient:
+    """A fraction without denominator as an int."""
     return value if isinstance(value, int) or value.denominator != 1 else value.numerator
 
 
@@ -156,7 +171,7 @@ def _combine(left: Size, right: Size | Fraction, sign: int) -> Size:
         return NotImplemented
     terms = dict(terms_of(left))
     for monomial, coefficient in terms_of(right):
-        terms[monomial] = _whole(terms.get(monomial, 0) + sign * coefficient)
+        terms[monomial] = whole(terms.get(monomial, 0) + sign * coefficient)
     return size_from(terms)
 
 
@@ -166,24 +181,29 @@ def _shifted(expr: Expr, number: int) -> Size:
     if last:
         return Expr((*expr.terms, ((), number))) if number else expr
     if len(expr.terms) == 1:
-        return size_from({(): _whole(constant + number)})
+        return size_from({(): whole(constant + number)})
     kept = expr.terms[:-1]
-    return Expr((*kept, ((), _whole(constant + number)))) if constant + number else Expr(kept)
+    return Expr((*kept, ((), whole(constant + number)))) if constant + number else Expr(kept)
 
 
 def scaled(size: Size, factor: Coefficient) -> Size:
     """The size times a number."""
     if isinstance(size, Expr) and factor and (size.terms[0][0] or len(size.terms) > 1):
-        return Expr(tuple((monomial, _whole(coefficient * factor)) for monomial, coefficient in size.terms))
-    return size_from({monomial: _whole(coefficient * factor) for monomial, coefficient in terms_of(size)})
+        return Expr(tuple((monomial, whole(coefficient * factor)) for monomial, coefficient in size.terms))
+    return size_from({monomial: whole(coefficient * factor) for monomial, coefficient in terms_of(size)})
 
 
 def _product(left: Expr, right: Expr) -> Size:
+    if (
+        len(left.terms) * len(right.terms) > MAX_ATOMS
+        or len(left.terms[0][0]) + len(right.terms[0][0]) > MAX_DEGREE
+    ):
+        raise TooComplex("a product of too many terms or sizes")
     terms: dict[Monomial, Coefficient] = {}
     for a, ca in left.terms:
         for b, cb in right.terms:
             monomial = tuple(sorted(a + b, key=_atom_order)) if a and b else a + b
-            terms[monomial] = _whole(terms.get(monomial, 0) + ca * cb)
+            terms[monomial] = whole(terms.get(monomial, 0) + ca * cb)
     return size_from(terms)
 
 
@@ -279,8 +299,26 @@ def _cancelled_floor(left: Expr, right: int) -> Size:
 
 
 def size_of(atom: Atom) -> Expr:
-    """An atom as a size."""
+    """An atom as a size. Raises TooComplex for floors and extrema of more than MAX_ATOMS atoms."""
+    if not isinstance(atom, Symbol):
+        parts = (atom.numerator, atom.denominator) if isinstance(atom, Floor) else atom.args
+        if sum(map(atoms_in, parts)) > MAX_ATOMS:
+            raise TooComplex(f"an expression of more than {MAX_ATOMS} atoms")
     return Expr((((atom,), 1),))
+
+
+@lru_cache(maxsize=4096)
+def atoms_in(size: Size) -> int:
+    """How many atoms the size is written with, those inside floors and extrema included."""
+    total = 0
+    for monomial, _ in terms_of(size):
+        for atom in monomial:
+            total += 1
+            if isinstance(atom, Floor):
+                total += atoms_in(atom.numerator) + atoms_in(atom.denominator)
+            elif isinstance(atom, Extremum):
+                total += sum(map(atoms_in, atom.args))
+    return total
 
 
 def exact_div(left: Size, right: Size) -> Size | None:
@@ -312,69 +350,8 @@ def _divide_term(left: tuple[Monomial, Coefficient], right: tuple[Monomial, Coef
         if atom not in atoms:
             return None
         atoms.remove(atom)
-    ratio = _whole(Fraction(left[1]) / right[1])
+    ratio = whole(Fraction(left[1]) / right[1])
     return size_from({tuple(atoms): ratio}) if isinstance(ratio, int) else None
-
-
-@lru_cache(maxsize=4096)
-def _text(expr: Expr) -> str:
-    match expr.terms:
-        case (((atom,), 1),):
-            return str(atom)
-    absorbed = as_floor(expr)
-    if absorbed is not None:
-        return f"{bracketed(absorbed[0])}//{absorbed[1]}"
-    parts: list[str] = []
-    rest: Size = expr
-    while isinstance(rest, Expr):
-        (monomial, coefficient), rest = _leading_product(rest)
-        body = _term_text(monomial, -coefficient if coefficient < 0 else coefficient)
-        if parts:
-            parts.append(f"- {body}" if coefficient < 0 else f"+ {body}")
-        else:  # a leading minus binds tighter than //
-            minus = f"-({body})" if coefficient == -1 and "//" in body else f"-{body}"
-            parts.append(minus if coefficient < 0 else body)
-    if rest:
-        parts.append(f"{'-' if rest < 0 else '+'} {abs(rest)}")
-    return " ".join(parts)
-
-
-def _leading_product(expr: Expr) -> tuple[tuple[tuple[Size, ...], Coefficient], Size]:
-    """The leading term, drawn together with others to a product of sums where that is shorter; the rest.
-
-    For example N*H*W - 2*N*H - 2*N*W + 4*N is N*(H - 2)*(W - 2).
-    """
-    monomial, coefficient = expr.terms[0]
-    known = dict(expr.terms)
-    factors: list[Size] = []
-    for place, atom in enumerate(monomial):
-        partner = known.get(monomial[:place] + monomial[place + 1 :], 0)
-        shift = _whole(Fraction(partner) / coefficient)
-        alone = monomial.count(atom) == 1 and isinstance(shift, int) and len(monomial) > 1
-        factors.append(size_of(atom) + shift if alone else size_of(atom))
-    drawn = expr - scaled(product(factors), coefficient)
-    if len(terms_of(drawn)) < len(expr.terms) - 1:
-        return (tuple(factors), coefficient), drawn
-    return (tuple(map(size_of, monomial)), coefficient), size_from(dict(expr.terms[1:]))
-
-
-def _term_text(factors: tuple[Size, ...], coefficient: Coefficient) -> str:
-    if coefficient == 1 and len(factors) == 1 and len(terms_of(factors[0])) == 1:
-        return str(factors[0])
-    texts = [bracketed(factor) for factor in factors]
-    texts.sort(key=lambda text: text.startswith("("))  # plain symbols first
-    if coefficient != 1 or not factors:
-        texts.insert(0, str(coefficient) if isinstance(coefficient, int) else f"({coefficient})")
-    return "*".join(texts)
-
-
-def bracketed(size: Size) -> str:
-    """Text of a size as an operand: sums, products and floors in brackets, numbers and symbols without."""
-    if isinstance(size, int):
-        return str(size)
-    monomial, coefficient = size.terms[0]
-    lone = len(size.terms) == 1 and coefficient == 1 and len(monomial) == 1
-    return str(size) if lone and not isinstance(monomial[0], Floor) else f"({size})"
 
 
 def as_floor(size: Size) -> tuple[Size, int] | None:

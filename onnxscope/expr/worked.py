@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from onnxscope.expr.bounds import minimum
-from onnxscope.expr.polynomial import Size, bracketed, floor_div, product
+from onnxscope.expr.polynomial import Size, floor_div, product
+from onnxscope.expr.text import bracketed
 
 _RANK = {"+": 1, "-": 1, "*": 2, "//": 2}
 

@@ -1,0 +1,72 @@
+"""Graphs made to be slow, deep or absurd: each gets its report, and what can't be answered is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from nets import net
+
+from onnxscope.documents import build
+from onnxscope.graph import Model
+
+
+def chain(line: str, count: int, start: str = "x") -> list[str]:
+    """The line `count` times, each reading the value before: `{0}` the input, `{1}` the output."""
+    names = [start, *(f"v{i}" for i in range(count))]
+    return [line.format(names[i], names[i + 1]) for i in range(count)]
+
+
+X = "N,3,H,W"
+SLICE = {"s": np.array([-100]), "e": np.array([50]), "a": np.array([2])}
+POOL = "{1} = MaxPool({0}) kernel_shape=[3,3] pads=[1,1,1,1] strides=[1,1] ceil_mode=1"
+SHAPE = ["s = Shape(x)"]
+
+ANSWERED: dict[str, Callable[[], Model]] = {
+    "400 pools with minima in their sizes": lambda: net(chain(POOL, 400), x=X),
+    "a constant that doubles 60 times": lambda: net(
+        [*chain("{1} = Add({0}, {0})", 60, "w"), "y = MatMul(x, v59)"], x="N,8", w=(8, 8)
+    ),
+    "a chain of 20000 constants": lambda: net(
+        [*chain("{1} = Identity({0})", 20_000, "w"), "y = MatMul(x, v19999)"], x="N,8", w=(8, 8)
+    ),
+    "3000 inputs of one Concat": lambda: net([f"y = Concat({', '.join(['x'] * 3000)}) axis=1"], x=X),
+    "sizes beyond int64": lambda: net(
+        ["t = Expand(c, s)", "y = Tile(t, s)"], c=(1, 1), s=np.array([10**9, 10**9])
+    ),
+    "a range of 10**15 numbers": lambda: net(
+        ["y = Range(a, b, c)"], a=np.array(0), b=np.array(10**15), c=np.array(1)
+    ),
+}
+TOO_COMPLEX: dict[str, Callable[[], Model]] = {
+    "200 slices of undecided size": lambda: net(chain("{1} = Slice({0}, s, e, a)", 200), x=X, **SLICE),
+    "300 inexact resizes": lambda: net(
+        chain("{1} = Resize({0}, , f)", 300), x=X, f=np.array([1, 1, 0.75, 0.625], np.float32)
+    ),
+    "a size squared 40 times": lambda: net(
+        [*SHAPE, *chain("{1} = Mul({0}, {0})", 40, "s"), "y = ConstantOfShape(v39)"], x="N,H,W"
+    ),
+    "a polynomial of 2**30 terms": lambda: net(
+        [
+            "s0 = Shape(x)",
+            *(text for i in range(30) for text in (f"a{i} = Add(s{i}, o)", f"s{i + 1} = Mul(a{i}, s{i})")),
+            "y = ConstantOfShape(s30)",
+        ],
+        x="N,H,W",
+        o=np.array([3, 5, 7]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_answered_all_the_same(name: str) -> None:
+    document = build.report(ANSWERED[name]())
+    assert document["outputs"][0]["shape"] is not None
+    assert document["problems"] == []
+
+
+@pytest.mark.parametrize("name", TOO_COMPLEX)
+def test_what_is_too_complex_is_said(name: str) -> None:
+    messages = [problem["message"] for problem in build.report(TOO_COMPLEX[name]())["problems"]]
+    assert any("its sizes need" in message for message in messages)
