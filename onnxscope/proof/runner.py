@@ -19,8 +19,8 @@ class Runner(Protocol):
 
     `model` is a file path, or the bytes of a model whose external weights (if any) lie in the folder that
     the runner was started for. `outputs` may name any value of the main graph, intermediate ones too; None
-    means the declared outputs. Sessions are kept by (model, outputs, optimization), so that asking again costs
-    one run. Raises RuntimeFailure where the runtime can't do it.
+    means the declared outputs. Sessions are kept by (model, outputs, optimization): asking again costs one
+    run. Raises RuntimeFailure where the runtime can't do it.
     """
 
     def run(

@@ -1,0 +1,189 @@
+"""The worker's side: onnxruntime sessions, kept by what they were asked for. Runs in the child only."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from onnxscope import runtime
+from onnxscope.errors import RuntimeFailure
+from onnxscope.files.read import load
+from onnxscope.files.read import loads as load_bytes
+from onnxscope.proof import providers
+from onnxscope.proof.skeleton import skeleton
+
+KEPT = 4
+"""Sessions kept at once: each may hold a copy of the weights."""
+_LEVELS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+Note = Callable[[str], None]
+"""Told the phase before it begins, so that the parent knows where a crash happened."""
+
+
+class Sessions:
+    """Sessions of one worker; every method is one request."""
+
+    def __init__(self, note: Note) -> None:
+        self._note = note
+        self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._models: dict[str, bytes] = {}
+        note("start")
+        self._ort = runtime.require()
+        self._ort.set_default_logger_severity(3)
+
+    def keep(self, key: str, data: bytes) -> None:
+        """Hold the bytes of a model under a key; only the last few are kept."""
+        while len(self._models) >= KEPT:
+            self._models.pop(next(iter(self._models)))
+        self._models[key] = data
+
+    def known(self, key: str) -> bool:
+        """Whether a model of this key is held."""
+        return key in self._models
+
+    def run(
+        self,
+        model: str,
+        feeds: dict[str, Any],
+        outputs: Sequence[str] | None,
+        optimization: str,
+        provider: runtime.Provider,
+        folder: str,
+    ) -> dict[str, Any]:
+        """Values by name; `model` is a path, or `#key` of bytes given to `keep`."""
+        session = self._session(model, outputs, optimization, provider, folder)
+        names = list(outputs) if outputs is not None else [value.name for value in session.get_outputs()]
+        self._note("run")
+        return dict(zip(names, session.run(names, feeds), strict=True))
+
+    def profile(self, model: str, feeds: dict[str, Any], provider: runtime.Provider) -> providers.Placement:
+        """Where each node of one run really ran, from onnxruntime's own profile."""
+        self._note("profile")
+        with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder:
+            options = self._options("all")
+            options.enable_profiling = True
+            options.profile_file_prefix = os.path.join(folder, "profile")
+            session = self._create(model, None, options, provider, "")
+            try:
+                session.run(None, feeds)
+            finally:
+                path = session.end_profiling()
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return providers.placement(file.read(), tuple(session.get_providers()))
+
+    def latency(
+        self,
+        models: tuple[str, str],
+        feeds: tuple[dict[str, Any], dict[str, Any]],
+        asked: tuple[runtime.Provider, runtime.Provider],
+        runs: int,
+    ) -> tuple[list[float], list[float]]:
+        """Milliseconds of interleaved runs of two models, inputs bound and outputs left where they arise."""
+        from time import perf_counter
+
+        self.forget()
+        bound = []
+        for model, given, provider in zip(models, feeds, asked, strict=True):
+            session = self._session(model, None, "all", provider, "")
+            binding = session.io_binding()
+            for name, array in given.items():
+                binding.bind_cpu_input(name, array)
+            for value in session.get_outputs():
+                binding.bind_output(value.name)
+            bound.append((session, binding))
+        self._note("latency")
+        times: tuple[list[float], list[float]] = ([], [])
+        for turn in range(runs + 1):
+            for (session, binding), list_ in zip(bound, times, strict=True):
+                start = perf_counter()
+                session.run_with_iobinding(binding)
+                if turn:  # the first turn warms up
+                    list_.append(1000 * (perf_counter() - start))
+        return times
+
+    def forget(self) -> None:
+        """Drop every session."""
+        self._kept.clear()
+
+    def memory(self) -> int:
+        """Peak resident memory of this process in bytes; 0 where the system doesn't tell."""
+        return peak_memory()
+
+    def _session(
+        self, model: str, outputs: Sequence[str] | None, level: str, provider: runtime.Provider, folder: str
+    ) -> Any:
+        names = None if outputs is None else tuple(outputs)
+        stamp = os.stat(model).st_mtime_ns if not model.startswith("#") else 0
+        key = (model, stamp, names, level, provider.asked, folder)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        while len(self._kept) >= KEPT:
+            self._kept.popitem(last=False)
+        self._note("session")
+        session = self._create(model, names, self._options(level), provider, folder)
+        self._kept[key] = session
+        return session
+
+    def _options(self, level: str) -> Any:
+        options = self._ort.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[level])
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if level in ("none", "basic"):  # prepacking copies every weight and changes the order of sums
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        return options
+
+    def _create(
+        self,
+        model: str,
+        outputs: Sequence[str] | None,
+        options: Any,
+        provider: runtime.Provider,
+        folder: str,
+    ) -> Any:
+        runtime.preload(self._ort, provider.name)
+        source, home = self._source(model, outputs, folder)
+        if home:
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", home)
+        session = runtime.open_session(self._ort, source, options, provider)
+        used = session.get_providers()
+        if provider.name not in used:
+            raise RuntimeFailure(
+                f"onnxruntime silently replaced {provider.name} by {', '.join(used)}",
+                help="`onnxscope providers` says why it doesn't load",
+            )
+        return session
+
+    def _source(self, model: str, outputs: Sequence[str] | None, folder: str) -> tuple[str | bytes, str]:
+        """What to give to onnxruntime, and the folder of external weights."""
+        if model.startswith("#"):
+            data = self._models[model[1:]]
+            if outputs is None:
+                return data, folder
+            made = skeleton(load_bytes(data), outputs, here=folder)
+            return (made.data if made else data), folder
+        made = skeleton(load(model), outputs)
+        if made is not None:
+            return made.data, made.folder
+        if outputs is not None:
+            raise RuntimeFailure("the model is too large to ask for values inside it", where=model)
+        return os.path.realpath(model), ""
+
+
+def peak_memory() -> int:
+    """Peak resident memory of this process in bytes; 0 where the system doesn't tell."""
+    try:
+        import resource
+        import sys
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

