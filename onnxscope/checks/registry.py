@@ -1,0 +1,88 @@
+"""The table of rules.
+
+A rule is a generator function; the names of its parameters say which facts it wants, and the runner hands it
+those:
+
+    @check("OX301", "batch-baked-in", severity="warning")
+    def batch_baked_in(facts: Facts) -> Iterator[Finding]: ...
+
+Wants: `model`, `graph` (the main graph), `facts`, `params`, `cost`, `memory`, `fields` (receptive fields),
+`heads`, `weights` (statistics of every stored tensor, from one pass over the file), `target` (a provider's
+capabilities; the rule runs once per target), `settings`. Asking for `weights` is what makes an audit read the
+payload bytes.
+
+The docstring of a rule has the sections What it flags / Why it matters / Bad / Good / Fix and its safety /
+Source. Bad and Good are ONNX text (onnx.parser); tests run them, `onnxscope rules CODE` prints them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from onnxscope.checks.finding import SEVERITIES, Finding
+
+WANTS = "model graph facts params cost memory fields heads weights target settings".split()
+"""Names that a rule's parameters may have."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInfo:
+    """One row of the table."""
+
+    code: str
+    name: str
+    severity: str
+    function: Callable[..., Iterator[Finding]]
+    wants: tuple[str, ...]
+
+    @property
+    def page(self) -> str:
+        """The docstring: what `onnxscope rules CODE` prints."""
+        from inspect import getdoc
+
+        return getdoc(self.function) or ""
+
+    def finding(self, where: str, message: str, help: str = "", **data: Any) -> Finding:
+        """A finding of this rule."""
+        return Finding(self.code, self.name, self.severity, where, message, help, data)
+
+
+_RULES: dict[str, RuleInfo] = {}
+
+
+def check(code: str, name: str, *, severity: str) -> Callable[[Callable[..., Iterator[Finding]]], RuleInfo]:
+    """Register a rule. The decorated name becomes its `RuleInfo`; `RuleInfo.finding` makes its findings."""
+
+    def register(function: Callable[..., Iterator[Finding]]) -> RuleInfo:
+        wants = function.__code__.co_varnames[: function.__code__.co_argcount]
+        assert severity in SEVERITIES
+        assert set(wants) <= set(WANTS), f"{code} wants {set(wants) - set(WANTS)}"
+        assert code not in _RULES, f"two rules with code {code}"
+        assert name not in {rule.name for rule in _RULES.values()}, f"two rules named {name}"
+        _RULES[code] = rule = RuleInfo(code, name, severity, function, tuple(wants))
+        return rule
+
+    return register
+
+
+@cache
+def _load() -> None:
+    """Import every `rules_*` module of this package, so that each registers its rules: no list to keep."""
+    for path in sorted(Path(__file__).parent.glob("rules_*.py")):
+        importlib.import_module(f"onnxscope.checks.{path.stem}")
+
+
+def rules() -> tuple[RuleInfo, ...]:
+    """Every rule, by code."""
+    _load()
+    return tuple(rule for _, rule in sorted(_RULES.items()))
+
+
+def find(code: str) -> RuleInfo | None:
+    """The rule of a code or name; None where there is none."""
+    return next((rule for rule in rules() if code in (rule.code, rule.name)), None)
