@@ -44,7 +44,7 @@ def save(
     written; ExternalDataError where numbers that must move can't be read.
     """
     target = os.fspath(path)
-    _refuse(target, model, force)
+    refuse(target, model, force)
     folder = os.path.dirname(os.path.abspath(target))
     moves = {id(tensor): INLINE for tensor, _ in model_tensors(model) if _left_behind(tensor, folder)}
     chunks = _encoded(model, moves)
@@ -71,7 +71,7 @@ def _encoded(model: Model, moves: dict[int, Entries]) -> list[Chunk]:
 
 def _save_external(model: Model, target: str, moves: dict[int, Entries], force: bool) -> list[str]:
     data = f"{target}.data"
-    _refuse(data, model, force)
+    refuse(data, model, force)
     placed = _plan(model, os.path.basename(data), moves)
     chunks = _encoded(model, moves)
     if size_of(chunks) > SINGLE_FILE_LIMIT:
@@ -186,7 +186,7 @@ def _whole(target: str) -> Iterator[BinaryIO]:
         raise
 
 
-def _refuse(target: str, model: Model, force: bool) -> None:
+def refuse(target: str, model: Model, force: bool) -> None:
     """Raise UsageError for a target that must not be written."""
     if not os.path.lexists(target):
         if not os.path.isdir(os.path.dirname(os.path.abspath(target))):

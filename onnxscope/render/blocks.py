@@ -12,7 +12,13 @@ from onnxscope.render.words import display_width, number
 WIDTH = 100
 """Columns where the width isn't known (a pipe or file): fixed, so that saved texts can be compared."""
 LEAST_WIDTH = 60
-STYLES = {"title": "\x1b[1m", "faint": "\x1b[2m", "warning": "\x1b[33m", "good": "\x1b[32m", "bad": "\x1b[31m"}
+STYLES = {
+    "title": "\x1b[1m",
+    "faint": "\x1b[2m",
+    "warning": "\x1b[33m",
+    "good": "\x1b[32m",
+    "bad": "\x1b[31m",
+}
 
 Styled: TypeAlias = tuple[str, str]
 """(style, line)."""

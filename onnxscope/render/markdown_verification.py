@@ -1,0 +1,94 @@
+"""A verification as Markdown (GitHub's dialect), to paste into a pull request; nothing is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnxscope.documents.verification import RunEntry, VerificationDocument
+from onnxscope.render import measures
+from onnxscope.render.markdown import code, escaped, table
+from onnxscope.render.measures import error
+from onnxscope.render.words import number, times
+
+_NUMBERS = ("max abs diff", "relative", "limit", "of limit", "same class", "windows", "border effect")
+
+
+def markdown(document: VerificationDocument) -> str:
+    """Headings and tables, ending in a newline."""
+    parts = [_head(document)]
+    parts += [part for run in document["runs"] for part in (_run(run), _layers(run), _dense(run))]
+    parts.append(f"- {escaped(note)}" for note in document["notes"])
+    return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
+
+
+def _head(document: VerificationDocument) -> Iterator[str]:
+    answer = measures.answer(document)
+    yield f"## {escaped(f'{answer[:1].upper()}{answer[1:]}')}"
+    yield ""
+    rows = [
+        ("original", code(document["original"])),
+        ("candidate", code(document["candidate"])),
+        ("weights", escaped(measures.weights(document))),
+        ("runtime", escaped(document["runtime"])),
+    ]
+    yield from table(("", ""), [row for row in rows if row[1]])
+
+
+def _run(run: RunEntry) -> Iterator[str]:
+    yield from (f"### {escaped(measures.provider(run))}", "", f"{escaped(measures.trials(run['trials']))}.")
+    if measures.elsewhere(run):
+        yield from ("", f"**{escaped(measures.elsewhere(run))}**")
+    if run["first_divergence"]:
+        yield from ("", f"**First divergence:** {code(run['first_divergence'])}")
+    rows = [
+        (
+            code(row["name"]),
+            error(row["max_abs"]),
+            error(row["max_rel"]),
+            error(row["limit"]),
+            measures.multiple(row["would_pass_at"]),
+            measures.agreement(row["argmax_agreement"]),
+            _verdict(row["ok"]),
+            escaped(measures.specials(row)),
+        )
+        for row in run["outputs"]
+    ]
+    if rows:
+        titles = ("output", "max abs diff", "relative", "limit", "of limit", "same class", "", "NaN, Inf")
+        yield ""
+        yield from table(titles, rows, _NUMBERS)
+    for name, account in ((row["name"], row["limit_from"]) for row in run["outputs"]):
+        if account:
+            yield from ("", f"Limit of {code(name)}: {escaped(account)}")
+    if run["latency"] is not None:
+        yield from ("", f"Latency: {escaped(measures.latency(run['latency']))}.")
+
+
+def _layers(run: RunEntry) -> Iterator[str]:
+    if run["layers"]:
+        rows = [
+            (code(row["name"]), error(row["max_abs"]), error(row["limit"]), _verdict(row["ok"]))
+            for row in run["layers"]
+        ]
+        yield from table(("value", "max abs diff", "limit", ""), rows, _NUMBERS)
+
+
+def _dense(run: RunEntry) -> Iterator[str]:
+    if run["dense"]:
+        rows = [
+            (
+                times(row["size"]),
+                number(row["windows"]),
+                error(row["max_abs"]),
+                error(row["limit"]),
+                _verdict(row["ok"]),
+                "-" if row["border_effect"] is None else error(row["border_effect"]),
+            )
+            for row in run["dense"]
+        ]
+        titles = ("input", "windows", "max abs diff", "limit", "", "border effect")
+        yield from table(titles, rows, _NUMBERS)
+
+
+def _verdict(ok: bool) -> str:
+    return "ok" if ok else "**FAIL**"

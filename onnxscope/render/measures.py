@@ -1,0 +1,182 @@
+"""How errors, limits and trials of a verification are written for people."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from onnxscope.documents.verification import (
+    LatencyEntry,
+    OutputEntry,
+    RunEntry,
+    SpecialsEntry,
+    TrialEntry,
+    VerificationDocument,
+)
+from onnxscope.render.blocks import plural
+from onnxscope.render.words import clean, number, shape
+
+MOST_SHAPES = 3
+_REASONS = {
+    "weights": "a converted layer has other weights",
+    "interface": "the inputs or outputs differ",
+    "outputs": "an output differs by more than its limit",
+    "layers": "an intermediate value differs by more than its limit",
+    "dense": "the head differs on a window of a larger map",
+}
+
+
+def error(value: float | None) -> str:
+    """Two digits; `?` for NaN and infinity, which JSON can't hold.
+
+    >>> error(0.0), error(4.77e-06), error(None)
+    ('0', '4.8e-06', '?')
+    """
+    if value is None:
+        return "?"
+    return "0" if value == 0 else f"{value:.1e}"
+
+
+def multiple(value: float | None) -> str:
+    """A multiple of the limit.
+
+    >>> multiple(0.044), multiple(312.0), multiple(0.0), multiple(None)
+    ('0.044', '310', '0', '?')
+    """
+    if value is None:
+        return "?"
+    if value == 0:
+        return "0"
+    digits = f"{value:.2g}"
+    return f"{float(digits):,.0f}" if 100 <= value < 1e7 else digits
+
+
+def agreement(value: float | None) -> str:
+    """Share of rows with the same largest class; never 100 % where one differs.
+
+    >>> agreement(1.0), agreement(0.99999), agreement(None)
+    ('100 %', '99.9 %', '-')
+    """
+    if value is None:
+        return "-"
+    return (
+        f"{value:.0%}".replace("%", " %")
+        if value in (0, 1)
+        else f"{min(value, 0.999):.1%}".replace("%", " %")
+    )
+
+
+def verdict(ok: bool) -> str:
+    """One word for a row."""
+    return "ok" if ok else "FAIL"
+
+
+def answer(document: VerificationDocument) -> str:
+    """The first line of every form."""
+    if document["equivalent"]:
+        return "equivalent"
+    return f"NOT equivalent: {why(document['reason'])}"
+
+
+def why(reason: str | None) -> str:
+    """The reason as a clause."""
+    return _REASONS.get(reason or "", clean(reason or "no reason given"))
+
+
+def weights(document: VerificationDocument) -> str:
+    """Counts of weight tensors; permuted ones are named only where there are some."""
+    counts = document["weights"]
+    if not any(counts.values()):
+        return "no tensors to compare"
+    parts = [f"{number(counts[key])} {key}" for key in ("identical", "permuted", "changed")]
+    return f"{', '.join(parts)} (tensors, compared bit by bit)"
+
+
+def provider(run: RunEntry) -> str:
+    """What was asked for and what ran: `cpu: CPUExecutionProvider, 24 nodes`."""
+    use = run["provider"]
+    options = ", ".join(f"{key}={value}" for key, value in use["options"].items())
+    asked = clean(use["asked"])
+    used = clean(use["used"]) + (f" ({clean(options)})" if options else "")
+    parts = [f"{asked}: {used}"]
+    if use["nodes_on_provider"]:
+        parts.append(plural(use["nodes_on_provider"], "node"))
+    return ", ".join(parts)
+
+
+def elsewhere(run: RunEntry) -> str:
+    """Nodes that another provider ran; empty where there are none."""
+    found = run["provider"]["nodes_elsewhere"]
+    if not found:
+        return ""
+    shown = ", ".join(map(clean, found[:5])) + (", ..." if len(found) > 5 else "")
+    return f"{plural(len(found), 'node')} elsewhere: {shown}"
+
+
+def trials(found: Sequence[TrialEntry]) -> str:
+    """How many, of which families, seeds and sizes."""
+    if not found:
+        return "no trials"
+    families = Counter(clean(trial["family"]) for trial in found)
+    named = ", ".join(f"{count} {name}" if count > 1 else name for name, count in families.items())
+    seeds = sorted({trial["seed"] for trial in found})
+    span = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"{plural(len(found), 'trial')} ({named}; {span}) on {_sizes(found)}"
+
+
+def _sizes(found: Sequence[TrialEntry]) -> str:
+    distinct = list(dict.fromkeys(_size(trial) for trial in found))
+    more = f" and {len(distinct) - MOST_SHAPES} more" if len(distinct) > MOST_SHAPES else ""
+    return "; ".join(distinct[:MOST_SHAPES]) + more
+
+
+def _size(trial: TrialEntry) -> str:
+    shown = ", ".join(f"{clean(name)} {shape([*sizes])}" for name, sizes in trial["shapes"].items())
+    return shown or "no inputs"
+
+
+def specials(output: OutputEntry) -> str:
+    """NaN and infinities, where there are any: `NaN 3 in both, 1 in the candidate only`."""
+    parts = [_special(word, output[key]) for word, key in (("NaN", "nan"), ("Inf", "inf"))]  # type: ignore[literal-required]
+    return "; ".join(part for part in parts if part)
+
+
+def _special(word: str, counts: SpecialsEntry) -> str:
+    named = (
+        ("both", "in both"),
+        ("original", "in the original only"),
+        ("candidate", "in the candidate only"),
+    )
+    shown = [f"{number(counts[key])} {text}" for key, text in named if counts[key]]  # type: ignore[literal-required]
+    return f"{word} {', '.join(shown)}" if shown else ""
+
+
+def latency(found: LatencyEntry) -> str:
+    """Medians and what their ratio says."""
+    ratio = found["ratio"]
+    pace = "as fast" if 0.95 <= ratio <= 1.05 else f"{'slower' if ratio > 1 else 'faster'}"
+    medians = f"original {found['original_ms']:.3g} ms, candidate {found['candidate_ms']:.3g} ms"
+    return f"{medians}: {ratio:.2f} times ({pace}); medians of interleaved runs"
+
+
+def summary(document: VerificationDocument) -> str:
+    """One line, for a conversion's report."""
+    head = answer(document)
+    run = next((run for run in document["runs"] if not run["equivalent"]), None) or next(
+        iter(document["runs"]), None
+    )
+    if run is None:
+        return head
+    asked = f"on {clean(run['provider']['asked'])} ({clean(document['runtime'])})"
+    worst = max(run["outputs"], key=_severity, default=None)
+    parts = [f"{head} {asked}: {plural(len(run['trials']), 'trial')}"]
+    if worst is not None:
+        found = f"largest difference {error(worst['max_abs'])} in {clean(worst['name'])}"
+        parts.append(f"{found}, {multiple(worst['would_pass_at'])} of its limit {error(worst['limit'])}")
+    if run["first_divergence"]:
+        parts.append(f"first divergence at {clean(run['first_divergence'])}")
+    return ", ".join(parts)
+
+
+def _severity(output: OutputEntry) -> float:
+    return float("inf") if output["would_pass_at"] is None else output["would_pass_at"]
