@@ -61,14 +61,14 @@ class LayerParams:
     dtype: str | None
     """Element type of the weights as stored (int8 for a quantized layer)."""
     nbytes: int
-    worked: Worked
-    """Derivation of `total`."""
     parameters: tuple[Parameter, ...]
+    fact: NodeFact
+    """The layer itself."""
 
     @property
     def formula(self) -> str:
         """Worked count, for example `(5*5*1 + 1)*32 = 832`."""
-        return str(self.worked)
+        return str(_formula(self.fact, [p for p in self.parameters if p.role != STATISTIC]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,8 +289,8 @@ def _layer(
         shared_with=tuple(shared),
         dtype=dtypes.name_of(weights[0].dtype),
         nbytes=sum(p.nbytes or 0 for p in parameters),
-        worked=_formula(fact, [p for p in parameters if p.role != STATISTIC]),
         parameters=parameters,
+        fact=fact,
     )
 
 

@@ -49,12 +49,9 @@ class HeadLayer:
 
 def find(facts: Facts, params: Params) -> tuple[HeadLayer, ...]:
     """The verdict on every fully connected layer, in execution order."""
-    layouts = propagate(facts)
-    return tuple(
-        _verdict(facts, fact, layouts, _share(fact, params))
-        for fact in facts.nodes()
-        if is_fully_connected(facts, fact)
-    )
+    connected = [fact for fact in facts.nodes() if is_fully_connected(facts, fact)]
+    layouts = propagate(facts) if connected else {}
+    return tuple(_verdict(facts, fact, layouts, _share(fact, params)) for fact in connected)
 
 
 def _share(fact: NodeFact, params: Params) -> float | None:
