@@ -6,14 +6,14 @@ own inference is wrong for some pools (ceil_mode below opset 22).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from onnxscope.analysis.bindings import Bindings
 from onnxscope.analysis.facts import Facts, NodeFact, Problem, ScopeFacts
 from onnxscope.errors import FileError
 from onnxscope.expr import Size, TooComplex, Worked
-from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, domain_of
+from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, captures, domain_of
 from onnxscope.ops import registry
 from onnxscope.ops.registry import Branch, Rule, View
 from onnxscope.ops.value import UNKNOWN, Inferred, Unanswered, ValueFact
@@ -105,6 +105,8 @@ class _Scope:
         self.depth = depth
         self.attributes = attributes
         self.nodes: list[NodeFact] = []
+        self.random: set[int] = set()
+        """Places of the nodes that draw random numbers, in themselves or in a graph inside."""
         self.declared = {v.name: v.type for v in (*graph.values, *graph.outputs)}
 
     def run(self) -> None:
@@ -151,6 +153,8 @@ class _Scope:
         view = View(node, version or 0, inputs, self._runner(node), self.path)
         function = self.engine.functions.get((domain, node.op, node.overload))
         rule = None if function else registry.find(domain, node.op, version)
+        if rule is not None and not rule.deterministic:
+            self.random.add(node.index)
         try:
             inferred = self._call(function, view) if function else self._apply(rule, view)
             answered = True
@@ -161,10 +165,15 @@ class _Scope:
         for what, left, right in inferred.agree:
             if isinstance(left, int) and isinstance(right, int) and left != right:
                 self._problem(node.label, f"{node.op}: {what} don't match: {left} and {right}")
-        constant = (rule is None or rule.deterministic) and all(
-            fact is None or fact.constant for fact in inputs
-        )
-        self._keep(node, rule, inferred, answered=answered, constant=constant and answered)
+        constant = answered and all(fact is None or fact.constant for fact in self._reads(node, inputs))
+        self._keep(node, rule, inferred, answered=answered, constant=constant)
+
+    def _reads(self, node: Node, inputs: Sequence[ValueFact | None]) -> Iterator[ValueFact | None]:
+        """What the outputs of a node depend on: its inputs, what its graphs capture, random numbers."""
+        yield from inputs
+        yield from (self.lookup(name) or UNKNOWN for name in captures(node))
+        if node.index in self.random:
+            yield UNKNOWN
 
     def _with_attributes(self, node: Node) -> Node:
         """Inside a function body, attributes that refer to the call's get its values."""
@@ -249,6 +258,8 @@ class _Scope:
         scope = _Scope(self.engine, path, graph, values, parent, opset, self.depth + 1, attributes)
         self.engine.owners[path] = (self.path, node.index)
         scope.run()
+        if scope.random:
+            self.random.add(node.index)
         return scope
 
     def _keep(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 from nets import net, node
@@ -110,3 +111,16 @@ def test_undecided_peaks_are_unknown() -> None:
 def test_unknown_sizes_are_counted_not_summed() -> None:
     found = memory.measure(infer(net(["a = my:Op(x)", "y = Relu(a)"], x="1,8")))
     assert (found.activation_bytes, found.peak_activation_bytes, found.unknown) == (32, None, 2)
+
+
+def test_an_if_with_a_constant_condition_counts_what_it_captures() -> None:
+    """1x1 conv 3 -> 4 on 16x16: 4*256*3; then 4 -> 5: 5*256*4."""
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [node(f"{name} = Conv(x, {weight})")], name, [], [helper.make_empty_tensor_value_info(name)]
+        )
+        for name, weight in (("then", "w"), ("else", "w"))
+    }
+    weights = {"w": (4, 3, 1, 1), "v": (5, 4, 1, 1), "c": np.array(True)}
+    model = net([node("a = If(c)", **branches), "y = Conv(a, v)"], x="1,3,16,16", **weights)
+    assert cost.count(infer(model)).total == 4 * 256 * 3 + 5 * 256 * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 from nets import net, node, value
@@ -115,8 +116,6 @@ def test_a_dangling_input_is_reported() -> None:
 def test_initializers_listed_as_inputs() -> None:
     """IR 3 lists every initializer as an input: a constant. From IR 4 on it is a default that may change."""
     for ir, expected in ((3, "2,6"), (8, "y.dim0,y.dim1")):
-        import numpy as np
-
         model = net(["y = Reshape(x, shape)"], x="3,4", shape=np.array([2, 6]), ir=ir)
         proto = helper.make_model(
             helper.make_graph(
@@ -199,3 +198,19 @@ def test_constants_are_told_from_inputs() -> None:
     assert facts.value("a").constant
     assert not facts.value("y").constant
     assert not facts.value("r").constant
+
+
+@pytest.mark.parametrize(
+    ("body", "constant"),
+    [
+        ("t = Relu(x)", False),  # captures an input of the model
+        ("t = Relu(w)", True),
+        ("t = RandomNormal() shape=[2,3]", False),
+    ],
+)
+def test_what_a_graph_inside_reads_decides_whether_its_node_is_constant(body: str, constant: bool) -> None:
+    branches = {"then_branch": _branch(body, "t", "then"), "else_branch": _branch("e = Relu(w)", "e", "else")}
+    choice = node("y = If(c)", **branches)
+    facts = infer(net([choice], x="2,3", w=(2, 3), c=np.array(True)))
+    assert shown(facts, "y") == "2,3"
+    assert facts.value("y").constant is constant
