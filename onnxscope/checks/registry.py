@@ -7,12 +7,15 @@ those:
     def batch_baked_in(facts: Facts) -> Iterator[Finding]: ...
 
 Wants: `model`, `graph` (the main graph), `facts`, `params`, `cost`, `memory`, `fields` (receptive fields),
-`heads`, `weights` (statistics of every stored tensor, from one pass over the file), `target` (a provider's
-capabilities; the rule runs once per target), `settings`. Asking for `weights` is what makes an audit read the
+`heads`, `weights` (`weights.Weights`: statistics of every stored tensor, from one pass over the file),
+`target` (name of a deployment target as given to `--target`, lower case; the rule runs once per target, not
+at all without one), `settings` (`settings.Settings`). Asking for `weights` is what makes an audit read the
 payload bytes.
 
 The docstring of a rule has the sections What it flags / Why it matters / Bad / Good / Fix and its safety /
-Source. Bad and Good are ONNX text (onnx.parser); tests run them, `onnxscope rules CODE` prints them.
+Source, each a line `Bad:` with its text indented by four below it. Bad and Good are ONNX text (onnx.parser);
+tests run them, `onnxscope rules CODE` prints them. `Bad: --target tensorrt` runs the text for a target;
+`Bad: see tests/checks/test_windows.py` says that a test written by hand shows it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,295 @@
+"""Tallies of numbers by their magnitudes: one for each way that numbers are stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from onnxscope import dtypes, packing
+from onnxscope.checks.weights import MOST_LISTED, TensorStatistics
+from onnxscope.graph import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FP16_OVERFLOW = 65520.0
+"""The first number that float16 rounds to infinity: halfway between 65504 and 65536."""
+FP16_UNDERFLOW = 2.0**-25
+"""The last one that it rounds to zero: half the smallest subnormal number, a tie that goes to even."""
+SAMPLE = 1 << 20
+"""Numbers of a tensor that `crushed` looks at; larger tensors give every k-th one."""
+INT8_STEPS = 127
+"""Steps of symmetric int8 quantization; half a step and less is rounded to zero."""
+
+
+class Tally(Protocol):
+    """Counts of one tensor's numbers, block by block."""
+
+    zeros: int
+
+    def add(self, block: memoryview) -> np.ndarray:
+        """Count a block; returns something that is nonzero where its numbers are, to look for rows in."""
+
+    def statistics(
+        self,
+        tensor: Tensor,
+        name: str,
+        scope: str,
+        zero_filters: tuple[int, ...],
+        repeated: int,
+    ) -> TensorStatistics:
+        """The statistics of all blocks."""
+
+
+def tally_of(tensor: Tensor) -> Tally | None:
+    """An empty tally for the type of a tensor; None for strings and types that no release knows."""
+    dtype = dtypes.BY_CODE.get(tensor.dtype)
+    if dtype is None or dtype.bits is None:
+        return None
+    if dtype.bits < 8 or dtype.name.startswith("float8"):
+        return Codes(dtype, tensor.count)
+    return Magnitudes(dtype, tensor.count)
+
+
+class Magnitudes:
+    """Numbers of 8 to 64 bits (complex ones count as two)."""
+
+    def __init__(self, dtype: dtypes.DType, count: int) -> None:
+        import numpy as np
+
+        self.dtype = dtype
+        self.parts = 2 if dtype.kind == "complex" else 1
+        bits = (dtype.bits or 8) // self.parts
+        self.floating = dtype.kind in ("float", "complex")
+        real = dtypes.BY_NAME[f"float{bits}"] if self.parts == 2 else dtype
+        self.type = real.numpy.newbyteorder("<") if real.name != "bfloat16" else real.numpy
+        self.unsigned = np.dtype(f"<u{bits // 8}")
+        self.mask = self.unsigned.type((1 << (bits - 1)) - 1)
+        self.infinity = self._bits(float("inf")) if self.floating else 1 << bits
+        self.normal = 1 << {16: 10, 32: 23, 64: 52}[bits] if self.floating else 0
+        if dtype.name == "bfloat16":
+            self.normal = 1 << 7
+        self.over = min(self._bits(FP16_OVERFLOW), self.infinity) if self.floating else 1 << bits
+        self.under = self._underflow() if self.floating else 0
+        self.small = max(self.under, self.normal - 1)
+        self.stride = -(-self.parts * count // SAMPLE) | 1
+        self.sample: list[np.ndarray] = []
+        self.scratch = np.empty(0, self.unsigned)
+        self.seen = self.zeros = self.nan = self.inf = self.subnormal = 0
+        self.overflow = self.underflow = self.top = 0
+        self.least: int | None = None
+        self.first_bad: int | None = None
+
+    def _bits(self, number: float) -> int:
+        """The magnitude of the first number of this type that is not below `number`."""
+        import numpy as np
+
+        near = np.array([number]).astype(self.type)
+        bits = int(near.view(self.unsigned)[0])
+        return bits + (float(near[0]) < number)
+
+    def _underflow(self) -> int:
+        """The largest magnitude that float16 rounds to zero; 0 where this type has none but zero."""
+        first_above = self._bits(FP16_UNDERFLOW * (1 + 2**-52))
+        return 0 if self.dtype.name == "float16" else first_above - 1
+
+    def add(self, block: memoryview) -> np.ndarray:
+        """Count a block; returns the magnitudes."""
+        import numpy as np
+
+        raw = np.frombuffer(block, self.unsigned)
+        found: np.ndarray = raw
+        if self.floating:
+            if self.scratch.size < raw.size:
+                self.scratch = np.empty(raw.size, self.unsigned)
+            found = np.bitwise_and(raw, self.mask, out=self.scratch[: raw.size])
+        elif self.dtype.kind == "int":
+            found = np.abs(raw.view(self.type)).view(self.unsigned)
+        top = int(found.max()) if found.size else 0
+        if top >= self.infinity:
+            top = self._specials(found)
+        self.top = max(self.top, top)
+        if top >= self.over:
+            self.overflow += int(np.count_nonzero((found >= self.over) & (found < self.infinity)))
+        near = found <= self.unsigned.type(self.small)
+        if np.count_nonzero(near):
+            self._near_zero(found, found[near])
+        elif found.size:
+            self._lower(int(found.min()))
+        if self.floating:
+            self.sample.append(found[-self.seen % self.stride :: self.stride].copy())
+        self.seen += found.size
+        return found
+
+    def _near_zero(self, found: np.ndarray, few: np.ndarray) -> None:
+        import numpy as np
+
+        zeros = few.size - int(np.count_nonzero(few))
+        self.zeros += zeros
+        self.underflow += int(np.count_nonzero(few <= self.under)) - zeros
+        if self.normal:
+            self.subnormal += int(np.count_nonzero(few < self.normal)) - zeros
+        if zeros < few.size:
+            self._lower(int(few[few > 0].min()))
+        elif zeros < found.size:
+            self._lower(int(found[found > 0].min()))
+
+    def _lower(self, magnitude: int) -> None:
+        if magnitude < self.infinity:
+            self.least = magnitude if self.least is None else min(self.least, magnitude)
+
+    def _specials(self, found: np.ndarray) -> int:
+        """Count NaN and infinity; returns the largest finite magnitude."""
+        import numpy as np
+
+        bad = found >= self.infinity
+        infinite = int(np.count_nonzero(found == self.infinity))
+        self.inf += infinite
+        self.nan += int(np.count_nonzero(bad)) - infinite
+        if self.first_bad is None:
+            self.first_bad = (self.seen + int(bad.argmax())) // self.parts
+        finite = found[~bad]
+        return int(finite.max()) if finite.size else 0
+
+    def _number(self, magnitude: int) -> float:
+        import numpy as np
+
+        if not self.floating:
+            return float(magnitude)
+        return float(np.array([magnitude], self.unsigned).view(self.type)[0])
+
+    def _crushed(self, largest: float) -> float | None:
+        import numpy as np
+
+        if not self.floating:
+            return None
+        sample = np.concatenate(self.sample) if self.sample else np.zeros(0, self.unsigned)
+        if not sample.size:
+            return 0.0
+        numbers = sample.view(self.type).astype(np.float64)
+        return float(np.count_nonzero((numbers > 0) & (numbers <= largest / (2 * INT8_STEPS)))) / sample.size
+
+    def statistics(
+        self,
+        tensor: Tensor,
+        name: str,
+        scope: str,
+        zero_filters: tuple[int, ...],
+        repeated: int,
+    ) -> TensorStatistics:
+        """The statistics of all blocks."""
+        largest = self._number(self.top)
+        return TensorStatistics(
+            name=name, scope=scope, count=tensor.count, nan=self.nan, inf=self.inf,
+            subnormal=self.subnormal, zeros=self.zeros, largest=largest,
+            smallest=self._number(self.least or 0), fp16_overflow=self.overflow,
+            fp16_underflow=self.underflow, zero_filters=zero_filters[:MOST_LISTED],
+            zero_filter_count=len(zero_filters), duplicate_filters=repeated, digest="",
+            crushed=self._crushed(largest), tensor=tensor, first_bad=self.first_bad,
+        )  # fmt: skip
+
+
+class Codes:
+    """Numbers below a byte, and 8-bit floats: few enough values to count each."""
+
+    def __init__(self, dtype: dtypes.DType, count: int) -> None:
+        import numpy as np
+
+        self.dtype = dtype
+        self.width = dtype.bits or 8
+        self.left = count
+        self.seen = 0
+        self.zeros = 0
+        self.histogram = np.zeros(1 << self.width, np.int64)
+        codes = np.arange(1 << self.width, dtype=np.uint8)
+        self.values = _values(codes, dtype)
+        self.first_bad: int | None = None
+
+    def add(self, block: memoryview) -> np.ndarray:
+        """Count a block; returns its bytes."""
+        import numpy as np
+
+        raw = np.frombuffer(block, np.uint8)
+        count = min(self.left - self.seen, raw.size * 8 // self.width)
+        if self.width == 6:
+            unpacked = packing.array(block, self.dtype.code, count).view(np.uint8)
+            counts = np.bincount(unpacked & 63, minlength=64)
+        else:
+            counts = self._split(np.bincount(raw, minlength=256))
+            counts[0] -= raw.size * 8 // self.width - count  # the padding of the last byte
+        self.histogram += counts
+        self._find_bad(raw, counts)
+        self.seen += count
+        self.zeros = int(self.histogram[self.values == 0].sum())
+        return raw
+
+    def _split(self, whole: np.ndarray) -> np.ndarray:
+        """Counts of codes, from counts of bytes."""
+        import numpy as np
+
+        codes = np.arange(256)
+        found = np.zeros(1 << self.width, np.int64)
+        for shift in range(0, 8, self.width):
+            found += np.bincount(codes >> shift & ((1 << self.width) - 1), whole, 1 << self.width).astype(
+                np.int64
+            )
+        return found
+
+    def _find_bad(self, raw: np.ndarray, counts: np.ndarray) -> None:
+        import numpy as np
+
+        bad = ~np.isfinite(self.values)
+        if self.first_bad is None and self.width == 8 and counts[bad].any():
+            self.first_bad = self.seen + int(bad[raw].argmax())
+
+    def statistics(
+        self,
+        tensor: Tensor,
+        name: str,
+        scope: str,
+        zero_filters: tuple[int, ...],
+        repeated: int,
+    ) -> TensorStatistics:
+        """The statistics of all blocks."""
+        import numpy as np
+
+        held = self.histogram > 0
+        sizes = np.abs(self.values)
+        finite = sizes[held & np.isfinite(sizes)]
+        largest = float(finite.max()) if finite.size else 0.0
+        nonzero = finite[finite > 0]
+        floating = self.dtype.kind == "float"
+
+        def total(which: np.ndarray) -> int:
+            return int(self.histogram[which].sum())
+
+        crushed = total((sizes > 0) & (sizes <= largest / (2 * INT8_STEPS))) / max(tensor.count, 1)
+        return TensorStatistics(
+            name=name, scope=scope, count=tensor.count, nan=total(np.isnan(sizes)),
+            inf=total(np.isinf(sizes)), subnormal=total((sizes > 0) & (sizes < _normal(self.dtype))),
+            zeros=self.zeros, largest=largest, smallest=float(nonzero.min()) if nonzero.size else 0.0,
+            fp16_overflow=total(np.isfinite(sizes) & (sizes >= FP16_OVERFLOW)) if floating else 0,
+            fp16_underflow=total((sizes > 0) & (sizes <= FP16_UNDERFLOW)) if floating else 0,
+            zero_filters=zero_filters[:MOST_LISTED], zero_filter_count=len(zero_filters),
+            duplicate_filters=repeated, digest="", crushed=crushed if floating else None,
+            tensor=tensor, first_bad=self.first_bad,
+        )  # fmt: skip
+
+
+def _values(codes: np.ndarray, dtype: dtypes.DType) -> np.ndarray:
+    """The number of every code, as float64."""
+    import numpy as np
+
+    if dtype.kind == "float":
+        return codes.view(dtype.numpy).astype(np.float64)
+    numbers = codes.astype(np.float64)
+    half = 1 << ((dtype.bits or 8) - 1)
+    return np.where(codes >= half, numbers - 2 * half, numbers) if dtype.kind == "int" else numbers
+
+
+def _normal(dtype: dtypes.DType) -> float:
+    """The smallest normal number of a narrow float type; 0 for integers and e8m0, which has no other."""
+    if dtype.kind != "float" or dtype.name == "float8_e8m0fnu":
+        return 0.0
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype.numpy).smallest_normal)  # type: ignore[no-untyped-call]

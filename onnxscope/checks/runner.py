@@ -1,0 +1,139 @@
+"""Run rules over one model: facts are worked out only where a chosen rule wants them.
+
+`Context(model)` holds the facts, `run_rule(info, context)` gives one rule's findings, `audit(context)` all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from onnxscope.analysis import cost, memory, params, receptive_field
+from onnxscope.analysis.facts import Facts
+from onnxscope.analysis.shapes import infer
+from onnxscope.checks.finding import SEVERITIES, Finding
+from onnxscope.checks.registry import RuleInfo, find, rules
+from onnxscope.checks.settings import Settings
+from onnxscope.checks.weights import Weights
+from onnxscope.graph import Graph, Model
+from onnxscope.rewrite import heads
+
+RULE_FAILED = "OX001"
+"""Code of the finding that stands for a rule that raised."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One model and everything that rules may want of it; each fact is worked out when first asked for."""
+
+    model: Model
+    settings: Settings = field(default_factory=Settings)
+
+    @property
+    def graph(self) -> Graph:
+        """The main graph."""
+        return self.model.graph
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Shapes and small constants of every value; free sizes stay symbols."""
+        return infer(self.model)
+
+    @cached_property
+    def params(self) -> params.Params:
+        """Parameters, layer by layer."""
+        return params.count(self.facts)
+
+    @cached_property
+    def cost(self) -> cost.Cost:
+        """Multiply-accumulates."""
+        return cost.count(self.facts)
+
+    @cached_property
+    def memory(self) -> memory.Memory:
+        """Activation memory."""
+        return memory.measure(self.facts)
+
+    @cached_property
+    def fields(self) -> receptive_field.ReceptiveFields:
+        """Receptive fields."""
+        return receptive_field.trace(self.facts)
+
+    @cached_property
+    def heads(self) -> tuple[heads.HeadLayer, ...]:
+        """Fully connected layers and what they could become."""
+        return heads.find(self.facts, self.params)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Statistics of every stored tensor; reads the payload bytes."""
+        from onnxscope.checks.streaming import measure
+
+        return measure(self.model)
+
+    def fact(self, want: str) -> Any:
+        """What a rule's parameter of this name gets."""
+        return getattr(self, want)
+
+
+def run_rule(info: RuleInfo, context: Context) -> list[Finding]:
+    """The findings of one rule; once per target of the settings for a rule that wants `target`.
+
+    A rule that raises is a bug of ours: it costs its own findings, never the audit, and is itself a finding.
+    """
+    found: list[Finding] = []
+    targets: Iterable[str | None] = context.settings.targets if "target" in info.wants else (None,)
+    for target in targets:
+        try:
+            wanted = {want: target if want == "target" else context.fact(want) for want in info.wants}
+            found.extend(info.function(**wanted))
+        except Exception as error:
+            found.append(_failed(info, error))
+    return found
+
+
+def _failed(info: RuleInfo, error: Exception) -> Finding:
+    failed = find(RULE_FAILED)
+    assert failed is not None
+    return failed.finding(
+        "",
+        f"rule {info.code} ({info.name}) stopped: {type(error).__name__}: {error}",
+        "this is a bug in onnxscope: please report it; the other rules went on",
+        rule=info.code,
+    )
+
+
+def matches(info: RuleInfo, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns is the rule's code, its name or a prefix of its code."""
+    return any(
+        pattern == info.name or (pattern != "" and info.code.startswith(pattern.upper()))
+        for pattern in patterns
+    )
+
+
+def selected(settings: Settings) -> list[RuleInfo]:
+    """The rules that the settings leave, by code."""
+    return [
+        info
+        for info in rules()
+        if (not settings.select or matches(info, settings.select)) and not matches(info, settings.ignore)
+    ]
+
+
+def audit(context: Context) -> list[Finding]:
+    """All findings of the chosen rules, worst first, then by code, then in the order of the file."""
+    found = [finding for info in selected(context.settings) for finding in run_rule(info, context)]
+    found = [_graded(finding, context.settings) for finding in found]
+    return sorted(found, key=lambda finding: (SEVERITIES.index(finding.severity), finding.code))
+
+
+def _graded(finding: Finding, settings: Settings) -> Finding:
+    """With the severity that the settings give to its code; the longest matching pattern decides."""
+    info = find(finding.code)
+    fitting = [pattern for pattern in settings.severity if info and matches(info, (pattern,))]
+    if not fitting:
+        return finding
+    best = max(fitting, key=lambda pattern: (info is not None and pattern == info.name, len(pattern)))
+    return replace(finding, severity=settings.severity[best])
