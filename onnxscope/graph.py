@@ -7,6 +7,7 @@ here. Source: onnx.proto and IR.md of the ONNX specification.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -241,6 +242,14 @@ class Graph:
         return {name: tuple(nodes) for name, nodes in found.items()}
 
     @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """For people, one per node: its label; of nodes that share one, each gets its place: `conv#3`."""
+        given = [node.label for node in self.nodes]
+        if len(set(given)) == len(given):
+            return tuple(given)
+        return _unique(given)
+
+    @cached_property
     def order(self) -> tuple[Node, ...]:
         """Nodes in execution order: file order where that is one, else sorted, ties by place in the file.
 
@@ -324,6 +333,22 @@ def captures(node: Node) -> tuple[str, ...]:
                     found[name] = None
             known.update(inner.outputs)
         found.update((value.name, None) for value in graph.outputs if value.name not in known)
+    return tuple(found)
+
+
+def _unique(labels: list[str]) -> tuple[str, ...]:
+    """Labels with `#` and their place where several are equal; more signs where that is a name too.
+
+    >>> _unique(["a", "b", "a", "a#2"])
+    ('a#0', 'b', 'a##2', 'a#2')
+    """
+    counts = Counter(labels)
+    found = []
+    for place, label in enumerate(labels):
+        sign = "#"
+        while counts[label] > 1 and f"{label}{sign}{place}" in counts:
+            sign += "#"
+        found.append(f"{label}{sign}{place}" if counts[label] > 1 else label)
     return tuple(found)
 
 

@@ -226,6 +226,35 @@ def test_namesakes_get_their_place():
     assert expected in document["problems"]
 
 
+def test_names_are_unique_wherever_a_layer_is_named():
+    """Two FC layers of one name that share a weight, and a third whose name looks like a place."""
+    edges = (("x", "a", "fc"), ("a", "b", "fc"), ("b", "y", "fc#1"))
+    nodes = [helper.make_node("MatMul", [source, "w"], [end], name=name) for source, end, name in edges]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 8]) for name in ("x", "y")]
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, [8, 8], [0.0] * 64)
+    graph = helper.make_graph(nodes, "g", infos[:1], infos[1:], [tensor])
+    document = documents.report(loads(helper.make_model(graph, ir_version=8).SerializeToString()))
+    names = ["fc#0", "fc##1", "fc#1"]
+    assert [row["name"] for row in document["layers"]] == names
+    assert [row["layer"] for row in document["fully_connected"]] == names
+    assert layer(document, "fc#0")["params"]["shared_with"] == names[1:]
+
+
+def test_calls_of_one_name_keep_their_own_bodies():
+    """Convs of 3x3 on 8x8, then 6x6: 36*9 and 16*9 MACs."""
+    document = report(
+        HEAD
+        + """g (float[1,1,8,8] x, float[1,1,3,3] w) => (float[1,1,4,4] y) {
+        [call] a = my.Block (x, w)
+        [call] y = my.Block (a, w)
+    }
+    <domain: "my", opset_import: ["" : 17]> Block (x, w) => (y) { [conv] y = Conv (x, w) }"""
+    )
+    rows = {row["name"]: row["macs"] for row in document["layers"]}
+    assert rows == {"call#0.Block/conv": 324, "call#1.Block/conv": 144}
+    assert document["totals"]["macs"] == 468
+
+
 def test_an_initializer_is_no_input():
     tensor = helper.make_tensor("w", TensorProto.FLOAT, [8, 3, 3, 3], [0.0] * 216)
     infos = [

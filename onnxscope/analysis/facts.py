@@ -33,11 +33,8 @@ class NodeFact:
     inferred: Inferred
     answered: bool
     """False where the outputs stayed unknown."""
-
-    @property
-    def label(self) -> str:
-        """Unique name for people: scope and node name."""
-        return f"{self.scope}{self.node.label}"
+    label: str
+    """Unique name for people: scope and node name, its place behind it where several nodes have that name."""
 
 
 @dataclass(frozen=True)

@@ -126,9 +126,9 @@ class _Scope:
     def _report_cycle(self, order: tuple[Node, ...]) -> None:
         reached = {id(node) for node in order}
         stuck = [node for node in self.graph.nodes if id(node) not in reached]
-        names = ", ".join(node.label for node in stuck[:5])
+        names = ", ".join(self.label(node) for node in stuck[:5])
         self._problem(
-            stuck[0].label, f"{len(stuck)} nodes are on a cycle or behind one and never run: {names}"
+            self.label(stuck[0]), f"{len(stuck)} nodes are on a cycle or behind one and never run: {names}"
         )
         for node in stuck:
             rule = registry.find(domain_of(node.domain), node.op, self.opset.get(domain_of(node.domain)))
@@ -136,6 +136,9 @@ class _Scope:
 
     def _problem(self, where: str, message: str) -> None:
         self.engine.problems.append(Problem(f"{self.path}{where}", message))
+
+    def label(self, node: Node) -> str:
+        return self.graph.labels[node.index]
 
     def lookup(self, name: str) -> ValueFact | None:
         scope: _Scope | None = self
@@ -150,7 +153,7 @@ class _Scope:
         domain = domain_of(node.domain)
         version = self.opset.get(domain)
         inputs = tuple(self._input(node, name) if name else None for name in node.inputs)
-        view = View(node, version or 0, inputs, self._runner(node), self.path)
+        view = View(node, version or 0, inputs, self._runner(node), self.path, self.label(node))
         function = self.engine.functions.get((domain, node.op, node.overload))
         rule = None if function else registry.find(domain, node.op, version)
         if rule is not None and not rule.deterministic:
@@ -161,10 +164,10 @@ class _Scope:
         except (Unanswered, FileError) as stop:
             answered = False
             inferred = Inferred(unknown_macs=rule is None or rule.multiplies)
-            self._problem(node.label, f"{node.op}: {stop}")
+            self._problem(self.label(node), f"{node.op}: {stop}")
         for what, left, right in inferred.agree:
             if isinstance(left, int) and isinstance(right, int) and left != right:
-                self._problem(node.label, f"{node.op}: {what} don't match: {left} and {right}")
+                self._problem(self.label(node), f"{node.op}: {what} don't match: {left} and {right}")
         constant = answered and all(fact is None or fact.constant for fact in self._reads(node, inputs))
         self._keep(node, rule, inferred, answered=answered, constant=constant)
 
@@ -192,7 +195,8 @@ class _Scope:
         if found is None:
             if name not in self.graph.producers:
                 self._problem(
-                    node.label, f"{node.op}: input {name!r} is produced by no node, input or initializer"
+                    self.label(node),
+                    f"{node.op}: input {name!r} is produced by no node, input or initializer",
                 )
             return UNKNOWN
         return found
@@ -218,7 +222,7 @@ class _Scope:
         inputs = [view.inputs[i] if i < len(view.inputs) else None for i in range(len(function.inputs))]
         values = {name: fact or UNKNOWN for name, fact in zip(function.inputs, inputs, strict=True)}
         opset = {domain_of(domain): version for domain, version in function.opsets}
-        path = f"{self.path}{view.node.label}.{function.name}/"
+        path = f"{self.path}{view.label}.{function.name}/"
         scope = self._enter(path, view.node, function.body, values, opset, attributes=given, captures=False)
         outputs = [scope.values.get(name, UNKNOWN) for name in function.outputs]
         return outputs_of(outputs, macs_of(scope.nodes))
@@ -230,9 +234,9 @@ class _Scope:
                 values[info.name] = fact
             for info in graph.inputs[len(inputs) :]:
                 values[info.name] = self.engine.bindings.declared_fact(
-                    info, f"{self.path}{node.label}.{attribute}/"
+                    info, f"{self.path}{self.label(node)}.{attribute}/"
                 )
-            path = f"{self.path}{node.label}.{attribute}/"
+            path = f"{self.path}{self.label(node)}.{attribute}/"
             scope = self._enter(
                 path, node, graph, values, self.opset, attributes=self.attributes, captures=True
             )
@@ -271,7 +275,8 @@ class _Scope:
                 self.values[name] = self.engine.bindings.completed(
                     fact, self.declared.get(name), f"{self.path}{name}"
                 )
-        self.nodes.append(NodeFact(node, self.path, rule, inferred, answered))
+        label = f"{self.path}{self.label(node)}"
+        self.nodes.append(NodeFact(node, self.path, rule, inferred, answered, label))
 
 
 def outputs_of(facts: Sequence[ValueFact], macs: Worked | None) -> Inferred:

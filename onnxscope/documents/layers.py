@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -46,13 +45,11 @@ class Layers:
 
     def rows(self, *, all_ops: bool = False) -> Iterator[Row]:
         """Rows in execution order: layers that count, or every node."""
-        seen = Counter(fact.label for fact in self.facts.nodes())
         for fact in self.facts.nodes():
             used = self.params.layers.get((fact.scope, fact.node.index))
             macs = self._macs(fact)
             if all_ops or self._counts(fact, used, macs):
-                name = fact.label if seen[fact.label] == 1 else f"{fact.label}#{fact.node.index}"
-                yield Row(self._entry(name, fact, used, macs), fact, used.total if used else 0, macs)
+                yield Row(self._entry(fact, used, macs), fact, used.total if used else 0, macs)
 
     def _counts(self, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> bool:
         """Whether a node is a layer: of a named kind, with parameters, or with MACs (or unknown ones)."""
@@ -72,14 +69,14 @@ class Layers:
             return None
         return 0 if fact.inferred.macs is None else fact.inferred.macs.value
 
-    def _entry(self, name: str, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> LayerEntry:
+    def _entry(self, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> LayerEntry:
         node, window = fact.node, fact.inferred.window
         kind = kind_of(fact)
         source = self._source(fact)
         shapes = {out: self._shape(self.facts.value(out, fact.scope).shape) for out in node.outputs if out}
         first = next(iter(shapes), None)
         return {
-            "name": name,
+            "name": fact.label,
             "op": node.op,
             "kind": kind if kind != "fc" or used is not None else "other",
             "scope": fact.scope,

@@ -40,12 +40,12 @@ def problems(
 
 def _namesakes(facts: Facts) -> Iterator[tuple[str, str]]:
     """Node names that stand for more than one node; ONNX wants them unique, and every tool shows them."""
-    places: dict[str, list[int]] = {}
+    places: dict[str, list[str]] = {}
     for fact in facts.nodes():
-        places.setdefault(fact.label, []).append(fact.node.index)
+        places.setdefault(f"{fact.scope}{fact.node.label}", []).append(fact.label)
     for label, found in places.items():
         if len(found) > 1:
-            listed = [f"{label}#{place}" for place in found[:3]] + ["..."] * bool(found[3:])
+            listed = [*found[:3], *["..."] * bool(found[3:])]
             yield label, f"{len(found)} nodes have this name; they are listed as {', '.join(listed)}"
 
 

@@ -163,7 +163,7 @@ def _settled(
 
 def _turn_size(n: View, name: str, made: set[Symbol], axis: int) -> Expr:
     """The size of a carried value at the start of some turn."""
-    size = symbol(f"{n.scope}{n.node.label}.{name}.dim{axis}", invented=True)
+    size = symbol(f"{n.scope}{n.label}.{name}.dim{axis}", invented=True)
     made.update(symbols(size))
     return size
 
@@ -304,7 +304,7 @@ def sequence_map(n: View) -> Inferred:
     inputs = []
     for i, info in enumerate(body.inputs):
         fact = n.fact(i)
-        name = f"{n.scope}{n.node.label}.body/{info.name}"
+        name = f"{n.scope}{n.label}.body/{info.name}"
         element = fact.container == "sequence"
         made = partial(_element_size, name)
         inputs.append(replace(fact, container="", shape=fresh(fact.shape, made)) if element else fact)

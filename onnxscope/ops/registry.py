@@ -83,6 +83,8 @@ class View:
     run: Callable[[Graph, str, Sequence[ValueFact]], Branch]
     """Analyse a subgraph: (graph, attribute name, facts of its inputs)."""
     scope: str = ""
+    label: str = ""
+    """Name of the node for people, unique in its graph."""
 
     def has(self, index: int) -> bool:
         """Whether input `index` is given."""
@@ -150,7 +152,7 @@ class View:
 
     def unknown(self, axis: int, output: int = 0) -> Expr:
         """A new symbol for a size that only running the model tells; named after the value and axis."""
-        name = self.node.outputs[output] if output < len(self.node.outputs) else self.node.label
+        name = self.node.outputs[output] if output < len(self.node.outputs) else self.label
         return symbol(f"{self.scope}{name}.dim{axis}", invented=True)
 
     def subgraph(self, attribute: str, inputs: Sequence[ValueFact]) -> Branch:
