@@ -21,9 +21,10 @@ class Edit:
     tensors: tuple[Tensor, ...] = ()
     """Initializers to add."""
     dropped: frozenset[str] = frozenset()
-    """Names of initializers that go."""
+    """Names of initializers that go, from the list of inputs too."""
     inputs: tuple[ValueInfo, ...] = ()
-    """Inputs to declare anew, matched by name."""
+    """Inputs to declare anew, matched by name; those that weren't there come last (below IR version 4 every
+    initializer is listed as an input)."""
     outputs: tuple[ValueInfo, ...] = ()
     """Outputs to declare anew, matched by name."""
     stale: frozenset[str] = frozenset()
@@ -49,7 +50,7 @@ def apply(model: Model, edit: Edit) -> Model:
         graph,
         nodes=_nodes(graph, edit),
         tensors=(*(t for t in graph.tensors if t.name not in edit.dropped), *edit.tensors),
-        inputs=_declared(graph.inputs, edit.inputs),
+        inputs=_inputs(graph, edit),
         outputs=_declared(graph.outputs, edit.outputs),
         values=tuple(value for value in graph.values if value.name not in edit.stale),
     )
@@ -86,6 +87,12 @@ def _nodes(graph: Graph, edit: Edit) -> tuple[Node, ...]:
             nodes.append(node)
     nodes += inserted.get(len(graph.nodes), ())
     return tuple(replace(node, index=place) for place, node in enumerate(nodes))
+
+
+def _inputs(graph: Graph, edit: Edit) -> tuple[ValueInfo, ...]:
+    kept = tuple(info for info in graph.inputs if info.name not in edit.dropped)
+    known = {info.name for info in kept}
+    return (*_declared(kept, edit.inputs), *(info for info in edit.inputs if info.name not in known))
 
 
 def _declared(before: tuple[ValueInfo, ...], after: tuple[ValueInfo, ...]) -> tuple[ValueInfo, ...]:

@@ -1,0 +1,170 @@
+"""What a plan says for people and for the verifier: conversions, window geometry, provenance, notes."""
+
+from __future__ import annotations
+
+from onnxscope import __version__
+from onnxscope.analysis import receptive_field
+from onnxscope.analysis.facts import Facts
+from onnxscope.analysis.receptive_field import Field
+from onnxscope.analysis.spatial import closed_forms
+from onnxscope.rewrite.lift import Layer, Tensors
+from onnxscope.rewrite.native import Sizes
+from onnxscope.rewrite.plan import Conversion, Geometry
+from onnxscope.rewrite.select import Selection
+from onnxscope.rewrite.views import View
+
+
+def conversions(chosen: Selection) -> tuple[Conversion, ...]:
+    """One entry per converted layer, in execution order."""
+    options = chosen.lift.options
+    return tuple(
+        Conversion(
+            layer.fact.label,
+            f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features}",
+            f"Conv {'x'.join(map(str, layer.kernel))}x{layer.channels} -> {layer.features}",
+            layer.kernel,
+            options.form,
+            "asked for",
+            _move(layer),
+        )
+        for layer in chosen.layers
+    )
+
+
+def _inputs(layer: Layer) -> int:
+    count = layer.channels
+    for size in layer.kernel:
+        count *= size
+    return count
+
+
+def _move(layer: Layer) -> str:
+    moves = [layer.weight.move]
+    return "folded" if layer.bias and layer.bias.move == "folded" and moves == ["folded"] else moves[0]
+
+
+def geometry(chosen: Selection, sizes: Sizes, after: Facts) -> tuple[Geometry, ...]:
+    """Where the cells of each output map look, in input pixels."""
+    fields = receptive_field.trace(sizes.free).axes
+    minimum = closed_forms(after).minimum_input
+    found = []
+    for name in chosen.exported:
+        view = chosen.lift.views[name]
+        if isinstance(view, View):
+            axes = _window(view, fields.get(view.base, ()), sizes)
+            shown = (
+                None
+                if axes is None
+                or not all(isinstance(f.stride, int) and isinstance(f.start, int) for f in axes)
+                else axes
+            )
+            found.append(
+                Geometry(
+                    name,
+                    view.free,
+                    tuple(int(f.stride) for f in shown) if shown else None,
+                    tuple(int(f.start) for f in shown) if shown else None,
+                    tuple(f.size for f in shown) if shown else None,
+                    dict(minimum),
+                )
+            )
+    return tuple(found)
+
+
+def _window(view: View, axes: receptive_field.Axes, sizes: Sizes) -> tuple[Field, ...] | None:
+    """The field of one cell: the map's own, widened by the window of the head."""
+    shape = sizes.native.value(view.base).shape
+    if len(axes) != view.rank or shape is None:
+        return None
+    found = []
+    for field, before, after in zip(axes[2:], shape[2:], view.spatial, strict=True):
+        if field is None or not isinstance(before, int) or not isinstance(after, int):
+            return None
+        reach = (before - after) * field.stride
+        found.append(Field(field.size + int(reach), field.stride, field.start))
+    return tuple(found)
+
+
+def notes(chosen: Selection, sizes: Sizes) -> tuple[str, ...]:
+    """What a user must know."""
+    found = []
+    lift = chosen.lift
+    pools = {i for layer in chosen.layers for i in layer.source.pools}
+    kept = sorted(lift.still)
+    for index in kept:
+        found.append(f"{lift.model.graph.nodes[index].label} gates a map inside the network and stays global")
+    stays = [layer for layer in chosen.layers if layer.source.pooled and not layer.source.pools]
+    if stays and lift.options.pool == "window" and lift.options.output == "map" and not pools and not kept:
+        found.append(
+            "nothing tells the native size, so the global pool stays and the map has one cell; give --native HxW"
+        )
+    return tuple(found)
+
+
+def provenance(chosen: Selection) -> dict[str, object]:
+    """Which layer became which, for the verifier; docs/convert.md describes the keys."""
+    options = chosen.lift.options
+    by_map: dict[tuple[str, tuple[int, ...]], list[Layer]] = {}
+    for layer in chosen.layers:
+        by_map.setdefault((layer.source.base, _native(chosen, layer)), []).append(layer)
+    return {
+        "version": 1,
+        "tool": f"onnxscope {__version__}",
+        "options": {
+            key: getattr(options, key)
+            for key in ("output", "size", "pool", "batch", "form", "target", "stride")
+        },
+        "heads": [_head(chosen, base, window, layers) for (base, window), layers in by_map.items()],
+    }
+
+
+def _native(chosen: Selection, layer: Layer) -> tuple[int, ...]:
+    shape = chosen.lift.native.value(layer.source.base).shape or ()
+    return tuple(size for size in shape[2:] if isinstance(size, int))
+
+
+def _head(chosen: Selection, base: str, window: tuple[int, ...], layers: list[Layer]) -> dict[str, object]:
+    shape = chosen.lift.native.value(base).shape or ()
+    return {
+        "feature_map": base,
+        "channels": shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None,
+        "window": list(window),
+        "pool": _pool(chosen, layers, window),
+        "layers": [_layer(chosen, layer) for layer in layers],
+    }
+
+
+_KINDS = {
+    "GlobalAveragePool": "average", "ReduceMean": "average", "GlobalMaxPool": "max", "ReduceMax": "max",
+    "ReduceSum": "sum",
+}  # fmt: skip
+
+
+def _pool(chosen: Selection, layers: list[Layer], window: tuple[int, ...]) -> dict[str, object] | None:
+    source = next((layer.source for layer in layers if layer.source.pooled), None)
+    if source is None:
+        return None
+    graph = chosen.lift.model.graph
+    nodes = [graph.nodes[index] for index in source.pools] or [
+        node for node in graph.consumers.get(source.pooled, ()) if node.op in _KINDS
+    ]
+    kind = _KINDS.get(nodes[0].op, "average") if nodes else "average"
+    return {"kind": kind, "kernel": list(window) if source.pools else None}
+
+
+def _layer(chosen: Selection, layer: Layer) -> dict[str, object]:
+    return {
+        "node": layer.fact.label,
+        "op": layer.fact.node.op,
+        "input": layer.input,
+        "output": layer.output,
+        "candidate_input": chosen.final(layer.source.twin),
+        "candidate_output": chosen.final(layer.result),
+        "kernel": list(layer.kernel),
+        "weight": {**_tensor(chosen, layer.weight), "axes": list(layer.weight.axes)},
+        "bias": _tensor(chosen, layer.bias) if layer.bias else None,
+    }
+
+
+def _tensor(chosen: Selection, tensors: Tensors) -> dict[str, object]:
+    return {"original": tensors.original, "candidate": chosen.final(tensors.candidate), "move": tensors.move}

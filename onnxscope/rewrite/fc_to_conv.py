@@ -1,0 +1,130 @@
+"""Fully connected heads as convolutions: the plan, and the model after it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from onnxscope import edit as edits
+from onnxscope.analysis import params as parameters
+from onnxscope.analysis.facts import Facts
+from onnxscope.analysis.shapes import infer
+from onnxscope.errors import UsageError
+from onnxscope.expr import Size
+from onnxscope.graph import Model
+from onnxscope.rewrite import heads
+from onnxscope.rewrite.builder import Builder
+from onnxscope.rewrite.declare import declared
+from onnxscope.rewrite.describe import conversions, geometry, notes, provenance
+from onnxscope.rewrite.lift import Lift
+from onnxscope.rewrite.native import Sizes, sizes_of
+from onnxscope.rewrite.plan import PROVENANCE, Options, Plan, Refusal
+from onnxscope.rewrite.select import Selection, edit_of, select
+from onnxscope.rewrite.views import Lost
+
+
+def plan(model: Model, options: Options | None = None) -> Plan:
+    """What a conversion would do. Raises UsageError for options that don't fit each other or the model."""
+    options = _settled(options or Options())
+    sizes = sizes_of(model, options)
+    counted = parameters.count(sizes.native)
+    verdicts = heads.find(sizes.native, counted)
+    labels = {fact.label: fact.node.index for fact in sizes.native.main.nodes}
+    _known_layers(options, [head.layer for head in verdicts])
+    refused = {head.layer: head.reason or "" for head in verdicts if not head.replaceable}
+    for head in verdicts:
+        if options.layers and head.layer not in options.layers:
+            refused.setdefault(head.layer, "not asked for (--layer)")
+    chosen = _settle(sizes, options, {labels[name]: why for name, why in refused.items() if name in labels})
+    done = {layer.fact.label for layer in chosen.layers}
+    why = {fact.label: chosen.lift.refused.get(fact.node.index) for fact in sizes.native.main.nodes}
+    refusals = tuple(
+        Refusal(
+            head.layer, refused.get(head.layer) or why.get(head.layer) or _lost(chosen, labels, head.layer)
+        )
+        for head in verdicts
+        if head.layer not in done
+    )
+    return _plan(model, options, sizes, chosen, refusals, counted)
+
+
+def convert(plan: Plan) -> Model:
+    """The converted model. Raises ValueError where the plan converts nothing."""
+    if plan.edit is None:
+        raise ValueError("the plan converts nothing")
+    return edits.apply(plan.model, plan.edit)
+
+
+def _settled(options: Options) -> Options:
+    """Options with what `--output vector` implies. Raises UsageError where they contradict it."""
+    if options.output != "vector":
+        return options
+    return replace(options, size="fixed", pool="global")
+
+
+def _known_layers(options: Options, labels: list[str]) -> None:
+    unknown = [name for name in options.layers if name not in labels]
+    if unknown:
+        known = ", ".join(map(repr, labels[:20])) or "none"
+        raise UsageError(
+            f"--layer names {unknown[0]!r}, which is no fully connected layer", help=f"known: {known}"
+        )
+
+
+def _settle(sizes: Sizes, options: Options, refused: dict[int, str]) -> Selection:
+    """Walk and select until nothing more must stay: each round adds a layer or a pool that does."""
+    still: frozenset[int] = frozenset()
+    refused = dict(refused)
+    entered = bool(options.layers) and (options.output == "vector" or options.size == "fixed")
+    while True:
+        builder = Builder(sizes.native.model)
+        lift = Lift(sizes.native, sizes.free, options, builder, dict(refused), still, entered)
+        lift.run()
+        if lift.meetings - still:
+            still |= lift.meetings
+            continue
+        chosen = select(lift)
+        if not chosen.barriers:
+            return chosen
+        refused |= chosen.barriers
+
+
+def _lost(chosen: Selection, labels: dict[str, int], layer: str) -> str:
+    """Why a layer that a convolution could replace isn't: what its result's view says."""
+    node = chosen.lift.model.graph.nodes[labels[layer]]
+    found = chosen.lift.views.get(node.outputs[0])
+    return found.reason if isinstance(found, Lost) else "nothing that an output needs depends on it"
+
+
+def _plan(
+    model: Model,
+    options: Options,
+    sizes: Sizes,
+    chosen: Selection,
+    refusals: tuple[Refusal, ...],
+    counted: parameters.Params,
+) -> Plan:
+    if not chosen.layers:
+        return Plan(
+            model, options, (), refusals, None, params_before=counted.total, params_after=counted.total
+        )
+    record = provenance(chosen)
+    change = declared(chosen, sizes, edit_of(chosen))
+    change = replace(change, metadata=((PROVENANCE, json.dumps(record)),))
+    after = infer(edits.apply(model, change))
+    return Plan(
+        model,
+        options,
+        conversions(chosen),
+        refusals,
+        change,
+        geometry(chosen, sizes, after),
+        counted.total,
+        _count(after),
+        notes(chosen, sizes),
+        record,
+    )
+
+
+def _count(facts: Facts) -> Size:
+    return parameters.count(facts).total

@@ -1,0 +1,286 @@
+"""The walk that gives every value its view, one lifting rule per op.
+
+A rule is a function `(lift, step) -> View | Lost | tuple of them`, registered with `@rule`. It sees the views
+of its node's inputs, adds the twin's nodes to `lift.builder` where the view alone doesn't say it, and returns
+the view of each output. Rules never decide whether a twin is used: `select` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.graph import Model, Node
+from onnxscope.ops.value import Data, Shape
+from onnxscope.rewrite.builder import Builder
+from onnxscope.rewrite.plan import Options
+from onnxscope.rewrite.views import Lost, View, fresh
+
+Answer: TypeAlias = "View | Lost | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensors:
+    """What happened to one weight or bias of a layer."""
+
+    original: str
+    """Value name in the original."""
+    candidate: str
+    """Provisional name in the converted model."""
+    move: str
+    """same bytes, permuted or folded."""
+    axes: tuple[int, ...] = ()
+    """Axes of the map in the order in which the weight's inputs list them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One fully connected layer and the convolution that stands for it."""
+
+    fact: NodeFact
+    source: View
+    """View of its input."""
+    result: str
+    """Provisional name of the convolution's output."""
+    input: str
+    """Original name of the 2-D input."""
+    output: str
+    """Original name of the 2-D result, bias included."""
+    kernel: tuple[int, ...]
+    channels: int
+    features: int
+    weight: Tensors
+    bias: Tensors | None
+
+
+@dataclass
+class Lift:
+    """State of one walk."""
+
+    native: Facts
+    """Facts at the native input size."""
+    free: Facts
+    """Facts with the input size as symbols; the same as `native` where sizes stay."""
+    options: Options
+    builder: Builder
+    refused: dict[int, str]
+    """Index of a fully connected layer that stays -> why."""
+    still: frozenset[int]
+    """Indexes of global pools that stay global."""
+    entered: bool = False
+    """Whether a vector behind a layer that stays may be unflattened for the next one."""
+    views: dict[str, View | Lost] = field(default_factory=dict)
+    layers: dict[str, Layer] = field(default_factory=dict)
+    """Provisional name of a convolution's result -> the layer; an Add that takes in the bias makes a second
+    one, and `select` keeps the one that is used."""
+    meetings: set[int] = field(default_factory=set)
+    """Windowed global pools whose cells met a map of another size: they must stay global."""
+
+    @property
+    def model(self) -> Model:
+        """The original model."""
+        return self.native.model
+
+    @property
+    def opset(self) -> int:
+        """Version of the default domain."""
+        return self.builder.opset
+
+    def run(self) -> None:
+        """Give every value of the main graph its view."""
+        stored = self.native.main.graph.initializers
+        for info in self.native.main.graph.inputs:
+            shape = self.native.value(info.name).shape
+            if info.name not in stored and shape is not None and len(shape) >= 3:
+                self.views[info.name] = self.fresh(info.name, shape)
+        for fact in self.native.main.nodes:
+            names = fact.node.outputs
+            if names and not self._skipped(fact):
+                answers = self._answer(fact)
+                self.views.update((n, a) for n, a in zip(names, answers, strict=False) if n and a is not None)
+
+    def _skipped(self, fact: NodeFact) -> bool:
+        outputs = [name for name in fact.node.outputs if name]
+        constant = all(self.native.value(name).constant for name in outputs)
+        return constant or fact.node.op in ("Shape", "Size")
+
+    def fresh(self, name: str, shape: Shape, pooled: str = "") -> View:
+        """The view of a map of the original graph."""
+        free = self.free.value(name).shape
+        return fresh(
+            name, shape, free[2:] if free is not None and len(free) == len(shape) else shape[2:], pooled
+        )
+
+    def _answer(self, fact: NodeFact) -> tuple[Answer, ...]:
+        step = Step(self, fact)
+        maps = [view for view in step.views if isinstance(view, View)]
+        own = find(fact)
+        stays = bool(maps) and all(_untouched(view) for view in maps) and step.mapped
+        if fact.inferred.window is not None or (stays and (own is None or not own.moves)):
+            return self._kept(step)
+        lost = next((view for view in step.views if isinstance(view, Lost)), None)
+        if lost is not None:
+            return (lost,) * len(fact.node.outputs)
+        if not maps:
+            return ()
+        if own is None:
+            return (lost_at(step),) * len(fact.node.outputs)
+        return own(self, step)
+
+    def _kept(self, step: Step) -> tuple[Answer, ...]:
+        """A node that stays as it is and makes maps from maps."""
+        found: list[Answer] = []
+        for name in step.node.outputs:
+            shape = self.native.value(name).shape if name else None
+            found.append(self.fresh(name, shape) if shape is not None and len(shape) >= 3 else None)
+        return tuple(found)
+
+
+def _untouched(view: View) -> bool:
+    return not view.layers and view.plain and view.twin == view.base
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node as its lifting rule sees it."""
+
+    lift: Lift
+    fact: NodeFact
+
+    @property
+    def node(self) -> Node:
+        """The original node."""
+        return self.fact.node
+
+    @property
+    def place(self) -> int:
+        """Its index."""
+        return self.fact.node.index
+
+    @property
+    def output(self) -> str:
+        """Name of its first output."""
+        return self.fact.node.outputs[0]
+
+    @property
+    def views(self) -> tuple[View | Lost | None, ...]:
+        """One entry per input; None for constants, absent inputs and values without a view."""
+        return tuple(self.lift.views.get(name) if name else None for name in self.fact.node.inputs)
+
+    @property
+    def view(self) -> View:
+        """The view of the first input. Raises Unliftable where it has none."""
+        return self.view_of(0)
+
+    def view_of(self, index: int) -> View:
+        """The view of an input. Raises Unliftable where it has none."""
+        found = self.views[index] if index < len(self.views) else None
+        if not isinstance(found, View):
+            raise Unliftable
+        return found
+
+    def has(self, index: int) -> bool:
+        """Whether an input is given."""
+        return index < len(self.fact.node.inputs) and bool(self.fact.node.inputs[index])
+
+    def shape(self, index: int = 0) -> Shape | None:
+        """Native shape of an input."""
+        return self.lift.native.value(self.fact.node.inputs[index]).shape
+
+    @property
+    def target(self) -> Shape | None:
+        """Native shape of the first output."""
+        return self.lift.native.value(self.output).shape
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the first output has at least three axes."""
+        return self.target is not None and len(self.target) >= 3
+
+    def constant(self, index: int) -> bool:
+        """Whether an input is given and never depends on the model's inputs."""
+        return self.has(index) and self.lift.native.value(self.fact.node.inputs[index]).constant
+
+    def known(self, index: int) -> Data | None:
+        """Content of a small constant input."""
+        return self.lift.native.value(self.fact.node.inputs[index]).known() if self.has(index) else None
+
+    def ints(self, attribute: str, index: int) -> tuple[int, ...] | None:
+        """Integers given as an attribute or, in later opsets, as an input; None where neither is known."""
+        given = self.fact.node.attribute(attribute)
+        if isinstance(given, tuple):
+            return tuple(int(item) for item in given)  # type: ignore[arg-type]
+        if isinstance(given, int):
+            return (given,)
+        data = self.known(index)
+        if data is None or not all(isinstance(item, int) for item in data.items):
+            return None
+        return tuple(int(item) for item in data.items)  # type: ignore[arg-type]
+
+    def integer(self, attribute: str, default: int) -> int:
+        """An integer attribute."""
+        given = self.fact.node.attribute(attribute)
+        return given if isinstance(given, int) else default
+
+
+class Unliftable(Exception):
+    """A rule can't say: the value is lost at this op."""
+
+
+def lost_at(step: Step, because: str = "") -> Lost:
+    """The value is lost here."""
+    base = next((view.base for view in step.views if isinstance(view, (View, Lost)) and view.base), "")
+    return Lost(because or f"{step.node.op} {step.fact.label} has no convolutional twin here", base)
+
+
+Function: TypeAlias = "Callable[[Lift, Step], Answer | tuple[Answer, ...]]"
+
+
+@dataclass(frozen=True, slots=True)
+class LiftingRule:
+    """One row of the table."""
+
+    function: Function
+    moves: bool
+    """Whether it is asked even about a map that stays: transposes, reshapes and global pools."""
+
+    def __call__(self, lift: Lift, step: Step) -> tuple[Answer, ...]:
+        """The views of the node's outputs."""
+        try:
+            answer = self.function(lift, step)
+        except Unliftable as stop:
+            return (lost_at(step, str(stop)),) * len(step.node.outputs)
+        return answer if isinstance(answer, tuple) else (answer,)
+
+
+_RULES: dict[str, LiftingRule] = {}
+
+
+def rule(names: str | Iterable[str], *, moves: bool = False) -> Callable[[Function], Function]:
+    """Register a lifting rule for ops; see `LiftingRule.moves`."""
+
+    def register(function: Function) -> Function:
+        for name in names.split() if isinstance(names, str) else names:
+            assert name not in _RULES, f"two lifting rules for {name}"
+            _RULES[name] = LiftingRule(function, moves)
+        return function
+
+    return register
+
+
+@cache
+def _load() -> None:
+    for path in sorted((Path(__file__).parent / "rules").glob("*.py")):
+        if not path.stem.startswith("_"):
+            importlib.import_module(f"onnxscope.rewrite.rules.{path.stem}")
+
+
+def find(fact: NodeFact) -> LiftingRule | None:
+    """The lifting rule of a node's op; None for a barrier."""
+    _load()
+    return _RULES.get(fact.node.op)

@@ -1,0 +1,186 @@
+"""Input sizes of a conversion: the native one, at which the head sees one window, and the free one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnxscope.analysis import params as parameters
+from onnxscope.analysis.facts import Facts
+from onnxscope.analysis.shapes import infer
+from onnxscope.errors import UsageError
+from onnxscope.expr import Expr, Size, bind, symbols
+from onnxscope.graph import Model
+from onnxscope.ops.value import Shape
+from onnxscope.rewrite import heads
+from onnxscope.rewrite.plan import Options
+
+SEARCH_LIMIT = 1 << 14
+"""Largest native input size that is tried, in pixels."""
+_NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Facts at the native size and with free sizes."""
+
+    native: Facts
+    free: Facts
+    shapes: dict[str, tuple[int | str, ...]]
+    """Input name -> the shape that it gets declared with; only inputs whose sizes become free."""
+    window: dict[str, tuple[int, ...]]
+    """Input name -> its native spatial size, where known."""
+
+
+def sizes_of(model: Model, options: Options) -> Sizes:
+    """Bind the model's sizes as the options ask. Raises UsageError for a binding that doesn't fit."""
+    first = infer(model, options.shapes, options.dims)
+    images = {name: axes for name, axes in _images(first)}
+    native = _native(model, first, images, options)
+    window: dict[str, tuple[int, ...]] = {}
+    for name, axes in images.items():
+        shape = native.value(name).shape or ()
+        sizes = tuple(size for axis in axes if isinstance(size := shape[axis], int))
+        if len(sizes) == len(axes):
+            window[name] = sizes
+    if options.size == "fixed":
+        return Sizes(native, native, {}, window)
+    shapes = _free_shapes(first, images, window)
+    return Sizes(native, infer(model, {**options.shapes, **shapes}, options.dims), shapes, window)
+
+
+def _images(facts: Facts) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Inputs with spatial axes, and which axes those are."""
+    stored = facts.main.graph.initializers
+    for info in facts.main.graph.inputs:
+        shape = facts.value(info.name).shape
+        if info.name not in stored and shape is not None and len(shape) >= 3:
+            yield info.name, spatial_axes(facts, info.name, len(shape))
+
+
+def spatial_axes(facts: Facts, name: str, rank: int) -> tuple[int, ...]:
+    """The axes of an input that the first window op behind it slides over; all from 2 on where none tells.
+
+    Transposes and ops that keep the shape are followed: a Keras export begins with [N, H, W, C].
+    """
+    nodes = {fact.node.index: fact for fact in facts.main.nodes}
+    waiting: list[tuple[str, tuple[int, ...]]] = [(name, tuple(range(rank)))]
+    seen: set[str] = set()
+    while waiting:
+        value, order = waiting.pop(0)
+        if value in seen:
+            continue
+        seen.add(value)
+        for node in facts.main.graph.consumers.get(value, ()):
+            fact = nodes.get(node.index)
+            window = fact.inferred.window if fact else None
+            if window is not None and node.inputs[0] == value:
+                first = 1 if window.channels_last else 2
+                return tuple(sorted(order[first : first + len(window.kernel)]))
+            perm = node.attribute("perm")
+            if node.op == "Transpose" and isinstance(perm, tuple) and len(perm) == rank:
+                waiting.append((node.outputs[0], tuple(order[int(a)] for a in perm if isinstance(a, int))))
+            elif node.outputs and facts.value(node.outputs[0]).shape == facts.value(value).shape:
+                waiting.append((node.outputs[0], order))
+    return tuple(range(2, rank))
+
+
+def _native(model: Model, facts: Facts, images: dict[str, tuple[int, ...]], options: Options) -> Facts:
+    """The facts at the native size: declared, given, or implied by a weight behind a flattening."""
+    free = {
+        name: axes
+        for name, axes in images.items()
+        if any(isinstance((facts.value(name).shape or ())[axis], Expr) for axis in axes)
+    }
+    if not free:
+        return facts
+    if options.native is not None:
+        shapes = dict(options.shapes)
+        for name, axes in free.items():
+            shapes[name] = _given(facts.value(name).shape or (), axes, options.native)
+        return infer(model, shapes, options.dims)
+    implied = _implied(facts)
+    return infer(model, options.shapes, {**options.dims, **implied}) if implied else facts
+
+
+def _given(shape: Shape, axes: tuple[int, ...], native: tuple[int, ...]) -> tuple[int | str, ...]:
+    if len(native) != len(axes):
+        shown = "x".join(map(str, native))
+        raise UsageError(f"--native {shown} has {len(native)} sizes, the input has {len(axes)} spatial axes")
+    sizes = dict(zip(axes, native, strict=True))
+    return tuple(
+        sizes.get(axis, size if isinstance(size, int) else str(size)) for axis, size in enumerate(shape)
+    )
+
+
+def _implied(facts: Facts) -> dict[str, int]:
+    """Free symbol -> the size at which a flattened map has the size that a weight demands."""
+    found: dict[str, int] = {}
+    named = {d for info in facts.main.graph.inputs for d in info.type.shape or () if isinstance(d, str)}
+    for head in heads.find(facts, parameters.count(facts)):
+        if head.kernel is None or head.feature_map is None or head.size_note is None:
+            continue
+        shape = facts.value(head.feature_map).shape or ()
+        for size, wanted in zip(shape[2:], head.kernel, strict=False):
+            free = symbols(size)
+            if len(free) == 1 and (name := next(iter(free)).name) in named and name not in found:
+                at = _solve(size, name, wanted)
+                found |= {name: at} if at is not None else {}
+    return found
+
+
+def _solve(size: Size, name: str, wanted: int) -> int | None:
+    """The smallest value of a symbol with which a size is `wanted`; sizes grow with it."""
+    low, high = 1, SEARCH_LIMIT
+
+    def at(value: int) -> int:
+        bound = bind(size, {name: value})
+        return bound if isinstance(bound, int) else wanted
+
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if at(middle) >= wanted else (middle + 1, high)
+    return low if at(low) == wanted else None
+
+
+def _free_shapes(
+    facts: Facts, images: dict[str, tuple[int, ...]], window: dict[str, tuple[int, ...]]
+) -> dict[str, tuple[int | str, ...]]:
+    """Input name -> its shape with a symbol for every fixed spatial axis."""
+    known = {
+        s.name
+        for info in facts.main.graph.inputs
+        for d in facts.value(info.name).shape or ()
+        for s in symbols(d)
+    }
+    by_size: dict[tuple[int, ...], int] = {}
+    shapes: dict[str, tuple[int | str, ...]] = {}
+    for name, axes in images.items():
+        shape = facts.value(name).shape or ()
+        if not any(isinstance(shape[axis], int) for axis in axes):
+            continue
+        serial = by_size.setdefault(window.get(name, (len(by_size),)), len(by_size))
+        base = _NAMES.get(len(axes), tuple(f"size{i}" for i in range(len(axes))))
+        tags = {axis: _tag(tag, serial, known) for axis, tag in zip(axes, base, strict=True)}
+        shapes[name] = tuple(
+            tags[axis] if axis in tags and isinstance(size, int) else _named(size)
+            for axis, size in enumerate(shape)
+        )
+    return shapes
+
+
+def _named(size: Size) -> int | str:
+    return size if isinstance(size, int) else str(size)
+
+
+def _tag(tag: str, serial: int, known: set[str]) -> str:
+    name = f"{tag}_{serial + 1}" if serial else tag
+    return f"{name}_free" if name in known else name
+
+
+def bound(shape: Shape) -> tuple[int | str, ...]:
+    """A shape as declared dims."""
+    return tuple(_named(size) for size in shape)
+
+
+__all__ = ["Sizes", "bound", "sizes_of", "spatial_axes"]

@@ -1,0 +1,1 @@
+"""Lifting rules, one module per family; `onnxscope.rewrite.lift` says what a rule is."""

@@ -1,0 +1,184 @@
+"""Fully connected layers on a view: the convolution whose kernel is the map's size, 1x1 on a lifted vector.
+
+y = W x + b on the flattened map [C, *S] is the convolution with kernel S: the same weights under dims
+[M, C, *S]. Source: Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015,
+section 3.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnxscope import dtypes
+from onnxscope.expr import Size
+from onnxscope.graph import Attribute, Node
+from onnxscope.rewrite.forms import FORMS, Planned
+from onnxscope.rewrite.layout import FULLY_CONNECTED
+from onnxscope.rewrite.lift import Answer, Layer, Lift, Step, Tensors, Unliftable, rule
+from onnxscope.rewrite.moving import place_constant, source
+from onnxscope.rewrite.views import Group, View, shown
+from onnxscope.rewrite.weights import Recipe, Source
+
+_FLOATS = {dtypes.FLOAT, dtypes.FLOAT16, dtypes.BFLOAT16}
+
+
+@rule("Gemm FusedGemm MatMul FusedMatMul")
+def connected(lift: Lift, step: Step) -> Answer:
+    """[N, K] -> [N, M]: Conv with kernel S on a flattened map, Conv 1x1 on a lifted vector.
+
+    alpha goes into the weight, beta into the bias, the activation of a FusedGemm behind.
+    """
+    if step.place in lift.refused:
+        return stays(lift, step)
+    places = FULLY_CONNECTED[step.node.op]
+    view = step.view_of(places.data)
+    _check(lift, step, view)
+    kernel = kernel_of(view)
+    alpha, beta = _number(step.node, "alpha"), _number(step.node, "beta")
+    weight_name = step.node.inputs[places.weight]
+    matrix = source(lift, weight_name)
+    if matrix is None or len(matrix.dims) < 2:
+        raise Unliftable("the shape of its weight is unknown")
+    weight, features = weight_of(lift, step, view, matrix, alpha)
+    bias = None
+    if step.node.op in ("Gemm", "FusedGemm") and step.has(2) and beta != 0:
+        bias = bias_of(lift, step, step.node.inputs[2], features, beta)
+    return _activated(lift, step, convolution(lift, step, view, kernel, features, (weight, bias)))
+
+
+def stays(lift: Lift, step: Step) -> Answer:
+    """The result of a layer that isn't converted: unflattened for the next one where that is allowed."""
+    from onnxscope.rewrite.lift import lost_at
+    from onnxscope.rewrite.rules.layouts import unflattened
+
+    if lift.entered and step.target is not None and len(step.target) == 2:
+        return unflattened(lift, step)
+    return lost_at(step, f"{step.fact.label} stays fully connected")
+
+
+def _check(lift: Lift, step: Step, view: View) -> None:
+    dtype = lift.native.value(step.output).dtype
+    if dtype == dtypes.DOUBLE:
+        raise Unliftable("onnxruntime's CPU Conv has no float64 kernel (--form rows keeps its Gemm)")
+    if dtype not in _FLOATS:
+        raise Unliftable(f"a Conv takes no {dtypes.name_of(dtype)}")
+    if not view.groups or (1 not in view.groups[-1] and view.channels != 1):
+        raise Unliftable("its inner axis is no feature axis of a map")
+    if any(len(group) > 1 for group in view.groups[:-1]):
+        raise Unliftable("its rows are merged axes of a map")
+
+
+def kernel_of(view: View) -> tuple[int, ...]:
+    """The spatial kernel: the map's native size along the axes that the layer takes in, else 1."""
+    taken = view.groups[-1]
+    sizes = tuple(size if 2 + i in taken else 1 for i, size in enumerate(view.spatial))
+    if not all(isinstance(size, int) for size in sizes):
+        raise Unliftable(f"nothing tells the native size of the map {shown(view)}; give it with --native")
+    return tuple(size for size in sizes if isinstance(size, int))
+
+
+def weight_of(lift: Lift, step: Step, view: View, matrix: Source, alpha: float) -> tuple[Tensors, int]:
+    """The weight [K, M] or [M, K] as [M, C, *kernel], and M."""
+    rows_first = bool(step.node.attribute("transB"))
+    inputs, features = matrix.dims[-2:][::-1] if rows_first else matrix.dims[-2:]
+    if matrix.turned:
+        rows_first = not rows_first
+    taken = view.groups[-1]
+    order = (*taken, *(axis for axis in range(1, view.rank) if axis not in taken))
+    sizes = {1: view.channels, **{2 + i: size for i, size in enumerate(kernel_of(view))}}
+    dims = tuple(size for axis in order if isinstance(size := sizes[axis], int))
+    whole = 1
+    for size in dims:
+        whole *= size
+    if whole != inputs or len(dims) != len(order):
+        raise Unliftable(f"its weight takes {inputs} inputs, the map {view.base} {shown(view)} gives {whole}")
+    first = 1 if rows_first else 0
+    axes = (0 if rows_first else len(dims), *(first + order.index(axis) for axis in range(1, view.rank)))
+    seen = (features, *dims) if rows_first else (*dims, features)
+    final = tuple(seen[axis] for axis in axes)
+    made = place_constant(lift, step.place, matrix, Recipe(seen, axes, alpha), final)
+    return replace(made, axes=_axes(taken)), features
+
+
+def _axes(taken: Group) -> tuple[int, ...]:
+    return taken if 1 in taken else (1,)
+
+
+def bias_of(lift: Lift, step: Step, name: str, features: int, beta: float = 1.0) -> Tensors:
+    """A bias of M numbers, or of one, as [M]."""
+    stored = source(lift, name)
+    numbers = 0
+    if stored is not None:
+        numbers = 1
+        for size in stored.dims:
+            numbers *= size
+    if stored is None or numbers not in (1, features):
+        raise Unliftable("its bias has not one number per feature")
+    fill = features if numbers == 1 else 1
+    return place_constant(lift, step.place, stored, Recipe((numbers,), None, beta, fill), (features,))
+
+
+def convolution(
+    lift: Lift,
+    step: Step,
+    view: View,
+    kernel: tuple[int, ...],
+    features: int,
+    tensors: tuple[Tensors, Tensors | None],
+    owner: Layer | None = None,
+) -> View:
+    """Write the convolution in the form asked for and give the view of its result [N, M]."""
+    weight, bias = tensors
+    channels = view.channels if isinstance(view.channels, int) else 0
+    form = FORMS[lift.options.form]
+    result = form(
+        lift,
+        Planned(
+            step.place,
+            view.twin,
+            weight.candidate,
+            bias.candidate if bias else "",
+            kernel,
+            channels,
+            features,
+            step.output,
+        ),
+    )
+    fact = owner.fact if owner else step.fact
+    source_name = owner.input if owner else step.node.inputs[FULLY_CONNECTED[step.node.op].data]
+    lift.layers[result] = Layer(
+        fact, view, result, source_name, step.output, kernel, channels, features, weight, bias
+    )
+    return replace(
+        view,
+        twin=result,
+        groups=(*view.groups[:-1], (1,)),
+        channels=features,
+        spatial=tuple(_shrunk(s, k) for s, k in zip(view.spatial, kernel, strict=True)),
+        free=tuple(_shrunk(s, k) for s, k in zip(view.free, kernel, strict=True)),
+        layers=view.layers | {fact.node.index},
+    )
+
+
+def _shrunk(size: Size, kernel: int) -> Size:
+    return size - kernel + 1
+
+
+def _number(node: Node, name: str) -> float:
+    value = node.attribute(name)
+    return float(value) if isinstance(value, (int, float)) else 1.0
+
+
+def _activated(lift: Lift, step: Step, view: View) -> View:
+    """The activation inside a FusedGemm, as a node of its own. Source: onnxruntime ContribOperators.md."""
+    name = step.node.attribute("activation")
+    if step.node.op != "FusedGemm" or not isinstance(name, bytes):
+        return view
+    given = tuple(
+        Attribute(key, value)
+        for key in ("alpha", "beta", "gamma")
+        if (value := step.node.attribute(f"activation_{key}")) is not None
+    )
+    node = Node(0, "", name.decode(), "", (view.twin,), (), given)
+    twin = lift.builder.add(step.place, node, like=step.output)
+    return replace(view, twin=twin)
