@@ -17,7 +17,7 @@ from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.roles import BIAS, STATISTIC, WEIGHT, roles_of
 from onnxscope.expr import Size, Worked, product, worked_product
-from onnxscope.graph import Node
+from onnxscope.graph import Node, Tensor
 from onnxscope.ops.value import Shape
 
 Key: TypeAlias = "tuple[str, int]"
@@ -185,21 +185,20 @@ def kind_of(fact: NodeFact) -> str:
 
 
 def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
-    constant = [
-        (index, name)
-        for index, name in enumerate(fact.node.inputs)
-        if name and facts.value(name, fact.scope).constant
-    ]
+    values = [facts.value(name, fact.scope) for name in fact.node.inputs]
+    constant = [(index, value) for index, value in enumerate(values) if value.constant]
     called = (fact.scope, fact.node.index) in facts.children  # the nodes inside use them
     if not constant or called or facts.is_folded(fact):
         return
     roles = roles_of(fact)
     seen: set[tuple[str, str] | int] = set()
-    for index, name in constant:
+    for index, value in constant:
         role = WEIGHT if roles is None else roles.get(index)
         if role is None:
             continue
-        for parameter in trace(facts, fact.scope, name, role):
+        name = fact.node.inputs[index]
+        direct = value.tensor and (_parameter(value.tensor, name, role),)
+        for parameter in direct or trace(facts, fact.scope, name, role):
             if parameter.key not in seen and (roles is not None or _learnable(parameter)):
                 seen.add(parameter.key)
                 yield parameter
@@ -247,12 +246,15 @@ def trace(facts: Facts, scope: str, name: str, role: str) -> Iterator[Parameter]
             waiting += [(path, source, mixed or not through) for source in sources if source]
 
 
+def _parameter(tensor: Tensor, name: str, role: str) -> Parameter:
+    return Parameter(id(tensor), name, role, tensor.dims, tensor.dtype, tensor.count)
+
+
 def _stored(facts: Facts, path: str, name: str, role: str, producer: Node | None) -> Parameter | None:
     """The parameter that a value is: a stored tensor, or one that ConstantOfShape generates."""
     value = facts.value(name, path)
     if value.tensor is not None:
-        tensor = value.tensor
-        return Parameter(id(tensor), name, role, tensor.dims, tensor.dtype, tensor.count)
+        return _parameter(value.tensor, name, role)
     if producer is None or producer.op != "ConstantOfShape" or value.shape is None:
         return None
     return Parameter(
@@ -274,21 +276,24 @@ def _producer(facts: Facts, scope: str, name: str) -> tuple[str, Node | None]:
 def _layer(
     fact: NodeFact, parameters: tuple[Parameter, ...], users: dict[tuple[str, str] | int, list[str]]
 ) -> LayerParams:
-    def total(role: str) -> Size:
-        return sum((p.count for p in parameters if p.role == role), 0)
-
+    sums: dict[str, Size] = {WEIGHT: 0, BIAS: 0, STATISTIC: 0}
     shared: dict[str, None] = {}
+    stored = 0
+    main = parameters[0]
     for parameter in parameters:
-        shared.update((label, None) for label in users[parameter.key] if label != fact.label)
-    weights = [p for p in parameters if p.role == WEIGHT] or list(parameters)
+        sums[parameter.role] = sums[parameter.role] + parameter.count
+        stored += parameter.nbytes or 0
+        main = parameter if parameter.role == WEIGHT != main.role else main
+        if len(users[parameter.key]) > 1:
+            shared.update((label, None) for label in users[parameter.key] if label != fact.label)
     return LayerParams(
-        weight=total(WEIGHT),
-        bias=total(BIAS),
-        total=total(WEIGHT) + total(BIAS),
-        statistics=total(STATISTIC),
+        weight=sums[WEIGHT],
+        bias=sums[BIAS],
+        total=sums[WEIGHT] + sums[BIAS],
+        statistics=sums[STATISTIC],
         shared_with=tuple(shared),
-        dtype=dtypes.name_of(weights[0].dtype),
-        nbytes=sum(p.nbytes or 0 for p in parameters),
+        dtype=dtypes.name_of(main.dtype),
+        nbytes=stored,
         parameters=parameters,
         fact=fact,
     )
