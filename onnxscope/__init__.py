@@ -4,6 +4,8 @@
 
     report = onnxscope.report("model.onnx", dims={"batch": 1})
     print(report)                    # or report.to_json(), report.to_markdown(), report.to_csv()
+    onnxscope.convert("model.onnx", "fcn.onnx")  # fully connected head -> convolutions, proved in onnxruntime
+    proof = onnxscope.verify("model.onnx", "fcn.onnx")
 
 Importing this package imports nothing else: the names below arrive with their first use.
 """
@@ -13,32 +15,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnxscope.api import Report, load, report
-    from onnxscope.errors import ExternalDataError, FileError, OnnxscopeError, UsageError
+    from onnxscope.api import convert, load, plan, report, verify
+    from onnxscope.errors import (
+        ConversionFailed,
+        ExternalDataError,
+        FileError,
+        OnnxscopeError,
+        RuntimeFailure,
+        UsageError,
+    )
     from onnxscope.graph import Model
+    from onnxscope.results import Conversion, Plan, Proof, Report
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Conversion",
+    "ConversionFailed",
     "ExternalDataError",
     "FileError",
     "Model",
     "OnnxscopeError",
+    "Plan",
+    "Proof",
     "Report",
+    "RuntimeFailure",
     "UsageError",
     "__version__",
+    "convert",
     "load",
+    "plan",
     "report",
+    "verify",
 ]
 
 _HOMES = {
+    "convert": "onnxscope.api",
     "load": "onnxscope.api",
+    "plan": "onnxscope.api",
     "report": "onnxscope.api",
-    "Report": "onnxscope.api",
+    "verify": "onnxscope.api",
+    "Conversion": "onnxscope.results",
+    "Plan": "onnxscope.results",
+    "Proof": "onnxscope.results",
+    "Report": "onnxscope.results",
     "Model": "onnxscope.graph",
     "OnnxscopeError": "onnxscope.errors",
+    "ConversionFailed": "onnxscope.errors",
     "FileError": "onnxscope.errors",
     "ExternalDataError": "onnxscope.errors",
+    "RuntimeFailure": "onnxscope.errors",
     "UsageError": "onnxscope.errors",
 }
 

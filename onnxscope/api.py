@@ -1,24 +1,57 @@
-"""The Python API: load a model, report on it."""
+"""The Python API: load a model, report on it, convert its fully connected head, verify that two are equal."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 from onnxscope import documents
-from onnxscope.documents.schema import (
-    FullyConnectedEntry,
-    LayerEntry,
-    ProblemEntry,
-    ReportDocument,
-    SpatialEntry,
-    TotalsEntry,
+from onnxscope.errors import (
+    ConversionFailed,
+    ExternalDataError,
+    FileError,
+    OnnxscopeError,
+    RuntimeFailure,
+    UsageError,
 )
 from onnxscope.graph import Model
+from onnxscope.results import Conversion, Plan, Proof, Report
 
-Source: TypeAlias = "Model | str | os.PathLike[str]"
+if TYPE_CHECKING:
+    from onnxscope.proof.result import Request
+    from onnxscope.rewrite.plan import Options
+    from onnxscope.rewrite.plan import Plan as Planned
+
+Path: TypeAlias = "str | os.PathLike[str]"
+Source: TypeAlias = "Model | Path"
+
+
+class ConversionOptions(TypedDict, total=False):
+    """What `plan` and `convert` take beside the model; meaning and defaults as on the command line."""
+
+    output: str
+    """map (default): outputs become [N, classes, *S']; vector: inputs and outputs stay as they are."""
+    size: str
+    """dynamic (default with map): any input from the native size up; fixed: declared sizes stay."""
+    native: Sequence[int]
+    """Native input size (H, W) in pixels, where the file doesn't tell."""
+    pool: str
+    """window (default with map): a global pool becomes a stride-1 window; global: it stays."""
+    batch: str
+    """keep (default): a declared batch number stays; free: it becomes a symbol."""
+    form: str
+    """conv (default), auto, fold, interleave or rows."""
+    target: str
+    """Provider that `auto` chooses for, cpu by default."""
+    stride: int
+    """Input pixels between cells of the map; the network's own where absent."""
+    layers: Sequence[str]
+    """The only layers to convert; all where absent or empty."""
+    shapes: Mapping[str, Sequence[int | str]]
+    """Sizes of inputs, as in `report`."""
+    dims: Mapping[str, int]
+    """Numbers for free sizes, as in `report`."""
 
 
 def load(path: str | os.PathLike[str]) -> Model:
@@ -57,74 +90,249 @@ def report(
     return Report(documents.report(model, shapes, dims, selection))
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """A report that shows itself: `print(report)`, a notebook cell, or one of the `to_...` methods.
+def plan(model_or_path: Source, **options: Unpack[ConversionOptions]) -> Plan:
+    """What `convert` would do: which fully connected layers become convolutions, which stay and why.
 
-    `document` is the whole of it as plain dicts, lists, strings and numbers (docs/report.md describes the
-    keys). A size is an int wherever every size it depends on is known, else a string with an expression.
+    Nothing is written and no runtime is needed. Raises FileError for a file that can't be used, UsageError
+    for an option that doesn't fit.
     """
+    model = model_or_path if isinstance(model_or_path, Model) else load(model_or_path)
+    _check_weights(model)
+    planned, converted = _planned(model, options)
+    return _plan_of(planned, converted)
 
-    document: ReportDocument
 
-    @property
-    def layers(self) -> list[LayerEntry]:
-        """One entry per layer, in execution order unless sorted otherwise."""
-        return self.document["layers"]
+def convert(
+    model_or_path: Source,
+    path: Path,
+    *,
+    external_data: bool = False,
+    force: bool = False,
+    verify: bool = True,
+    provider: str = "cpu",
+    **options: Unpack[ConversionOptions],
+) -> Conversion:
+    """Turn the fully connected head of a model into convolutions and write the new model to `path`.
 
-    @property
-    def totals(self) -> TotalsEntry:
-        """Parameters (count), MACs (multiply-accumulates of one run), memory (bytes) of the whole model."""
-        return self.document["totals"]
+    With `verify` (needs onnxruntime) the finished file is compared with the original on `provider` before it
+    gets its name: where that fails nothing appears at `path`, and `<path>.proof.json` says what differs.
+    `external_data` puts weights into `<path>.data`, `force` replaces an existing file; the model's own file
+    is never written.
 
-    @property
-    def problems(self) -> list[ProblemEntry]:
-        """What could not be answered, doesn't fit, or must be known; empty for most models."""
-        return self.document["problems"]
+    Raises ConversionFailed where nothing converts or the proof fails (its `conversion` holds the result),
+    UsageError for an option or path that doesn't fit, FileError for a model that can't be used and
+    RuntimeFailure where onnxruntime is missing or can't do it.
+    """
+    from onnxscope.files.stage import check_target, staged
 
-    @property
-    def fully_connected(self) -> list[FullyConnectedEntry]:
-        """Each fully connected layer, and the convolution it could become."""
-        return self.document["fully_connected"]
+    model = model_or_path if isinstance(model_or_path, Model) else load(model_or_path)
+    target = os.fspath(path)
+    check_target(model, target, force=force)
+    _check_weights(model)
+    planned, converted = _planned(model, options)
+    if converted is None:
+        raise nothing_converts(_plan_of(planned, None))
+    if verify:
+        _check_runtime(provider)
+    with staged(converted, target, external_data=external_data, force=force) as file:
+        proof = _proved(planned, file.path, target, provider) if verify else None
+        if proof is not None and not proof.equivalent:
+            failed = _conversion_of(planned, converted, None, proof)
+            reason = f"the converted model failed its proof ({proof.document['reason']})"
+            kept = f"nothing was written but {target}.proof.json, which says what differs"
+            raise ConversionFailed(reason, conversion=failed, where=target, help=kept)
+        file.commit()
+    return _conversion_of(planned, converted, target, proof)
 
-    @property
-    def spatial(self) -> SpatialEntry:
-        """Map sizes as expressions of free input sizes."""
-        return self.document["spatial"]
 
-    def to_text(self, *, width: int = 100, color: bool = False, explain: bool = False) -> str:
-        """Aligned text of at most `width` columns; `explain` adds the worked formulas under each row."""
-        from onnxscope.render.text import text
+def verify(
+    original: Path,
+    candidate: Path,
+    *,
+    provider: str | Sequence[str] = "cpu",
+    trials: int = 3,
+    seed: int = 0,
+    inputs: Path | None = None,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    rtol: float | None = None,
+    atol: float | None = None,
+    layers: bool = False,
+    dense: Sequence[tuple[int, int]] = (),
+    latency: bool = False,
+    timeout: float | None = None,
+) -> Proof:
+    """Run two models on the same inputs in onnxruntime and say whether they are equivalent.
 
-        return text(self.document, width=width, color=color, explain=explain)
+    `provider` is one or more of onnxruntime's, as on the command line (`cpu`, `cuda:device_id=0`, `cpu/cuda`,
+    `all`). `trials` input draws per family come from `seed`, or `inputs` names a file or folder with them.
+    Limits are computed from the arithmetic unless `rtol` or `atol` gives one. `layers` compares every
+    intermediate value that both models have, `dense` lists input sizes (H, W) in pixels for the check on
+    every window, `latency` measures both models, `timeout` is in seconds per call of the runtime.
 
-    def to_markdown(self, *, explain: bool = False) -> str:
-        """Markdown tables, as GitHub shows them."""
-        from onnxscope.render.markdown import markdown
+    The result is true where the models are equivalent. Raises FileError for a file that can't be used,
+    UsageError for an argument that doesn't fit, RuntimeFailure where onnxruntime can't do it.
+    """
+    from onnxscope.proof.result import Request
 
-        return markdown(self.document, explain=explain)
+    request = Request(
+        original=os.fspath(original),
+        candidate=os.fspath(candidate),
+        providers=(provider,) if isinstance(provider, str) else tuple(provider),
+        trials=trials,
+        seed=seed,
+        inputs=None if inputs is None else os.fspath(inputs),
+        shapes={name: tuple(sizes) for name, sizes in (shapes or {}).items()},
+        dims=dict(dims or {}),
+        rtol=rtol,
+        atol=atol,
+        layers=layers,
+        dense=tuple(dense),
+        latency=latency,
+        timeout=timeout,
+    )
+    return _verified(request, request.candidate)
 
-    def to_json(self) -> str:
-        """The document as JSON text; docs/report.schema.json is its schema."""
-        from onnxscope.render.json import json
 
-        return json(self.document)
+def nothing_converts(found: Plan) -> ConversionFailed:
+    """The error for a plan without a layer to convert."""
+    from onnxscope.render.blocks import plural
 
-    def to_csv(self, *, explain: bool = False) -> str:
-        """One line per layer, with a header line."""
-        from onnxscope.render.csv import csv
+    count = len(found.refused)
+    message = "no fully connected layer" if not count else f"none of {plural(count, 'FC layer')} can"
+    message = message if not count else f"{message} become a convolution: {found.refused[0]['reason']}"
+    where = found.document["input"]
+    return ConversionFailed(f"nothing to convert: {message}", conversion=found, where=where)
 
-        return csv(self.document, explain=explain)
 
-    def __str__(self) -> str:
-        return self.to_text()
+_CHOICES = {
+    "output": ("map", "vector"),
+    "size": ("dynamic", "fixed"),
+    "pool": ("window", "global"),
+    "batch": ("keep", "free"),
+    "form": ("conv", "auto", "fold", "interleave", "rows"),
+}
 
-    def __repr__(self) -> str:
-        model, totals = self.document["model"], self.document["totals"]
-        counts = f"{len(self.layers)} layers, {totals['params']} parameters, {totals['macs']} MACs"
-        return f"<Report {model['path']!r}: {counts}>"
 
-    def _repr_html_(self) -> str:
-        from onnxscope.render.notebook import notebook
+def _planned(model: Model, given: ConversionOptions) -> tuple[Planned, Model | None]:
+    """The plan and the model after it, None where nothing converts."""
+    from onnxscope.rewrite import fc_to_conv
 
-        return notebook(self.document)
+    planned = fc_to_conv.plan(model, _options(given))
+    return planned, None if planned.edit is None else fc_to_conv.convert(planned)
+
+
+def _options(given: ConversionOptions) -> Options:
+    """The options with defaults; raises UsageError for what doesn't go together."""
+    from onnxscope.rewrite.plan import Options
+
+    vector = given.get("output") == "vector"
+    for key, wanted in (("size", "fixed"), ("pool", "global")):
+        asked = given.get(key)
+        if vector and asked not in (None, wanted):
+            raise UsageError(
+                f"output vector keeps inputs and outputs as they are, which {key} {asked} does not",
+                help=f"leave out {key}, or take output map",
+            )
+    for key, choices in _CHOICES.items():
+        if given.get(key, choices[0]) not in choices:
+            raise UsageError(f"{key} {given.get(key)!r} is unknown", help=f"one of {', '.join(choices)}")
+    native = given.get("native")
+    return Options(
+        output=given.get("output", "map"),
+        size=given.get("size", "fixed" if vector else "dynamic"),
+        native=None if native is None else tuple(native),
+        pool=given.get("pool", "global" if vector else "window"),
+        batch=given.get("batch", "keep"),
+        form=given.get("form", "conv"),
+        target=given.get("target", "cpu"),
+        stride=given.get("stride"),
+        layers=tuple(given.get("layers", ())),
+        shapes={name: tuple(sizes) for name, sizes in given.get("shapes", {}).items()},
+        dims=dict(given.get("dims", {})),
+    )
+
+
+def _plan_of(planned: Planned, converted: Model | None) -> Plan:
+    from onnxscope.documents.conversion import conversion
+
+    return Plan(conversion(planned, converted))
+
+
+def _conversion_of(planned: Planned, converted: Model, path: str | None, proof: Proof | None) -> Conversion:
+    from onnxscope.documents.conversion import conversion
+
+    shown = None if proof is None else proof.document
+    return Conversion(conversion(planned, converted, output=path, proof=shown), path, proof)
+
+
+def _check_weights(model: Model) -> None:
+    """Raise FileError for weights that can't be had: a conversion needs them all."""
+    for tensor in model.graph.tensors:
+        check = getattr(tensor.storage, "problem", None)
+        reason = check() if check is not None else None
+        if reason:
+            kind = ExternalDataError if tensor.external else FileError
+            text = str(reason).removeprefix(f"tensor {tensor.name!r}: ")
+            raise kind(f"tensor {tensor.name!r}: {text}", where=model.path)
+
+
+_UNPROVED = "or skip the proof (--no-verify, verify=False)"
+
+
+def _check_runtime(provider: str) -> None:
+    """Raise UsageError for an unknown provider, RuntimeFailure for a missing one, before anything is done."""
+    from onnxscope.runtime import check_installed, parse_pair
+
+    try:
+        for one in parse_pair(provider):
+            check_installed(one)
+    except RuntimeFailure as error:
+        raise _hinted(error) from None
+
+
+def _hinted(error: RuntimeFailure) -> RuntimeFailure:
+    """The same failure, saying that a conversion needs no runtime."""
+    text = f"{error.help}, {_UNPROVED}" if error.help else _UNPROVED.removeprefix("or ")
+    return RuntimeFailure(error.message, where=error.where, help=text)
+
+
+def _proved(planned: Planned, path: str, target: str, provider: str) -> Proof:
+    """The verification of a finished file; where it fails its document goes to `<target>.proof.json`."""
+    from onnxscope.proof.result import Request
+
+    options = planned.options
+    original = planned.model.path
+    request = Request(original, path, (provider,), trials=1, shapes=options.shapes, dims=options.dims)
+    try:
+        proof = _verified(request, target)
+    except RuntimeFailure as error:
+        _keep(_impossible(error, original, target), target)
+        message = str(error).replace(path, target)
+        raise _hinted(RuntimeFailure(f"the proof could not be done: {message}")) from None
+    if not proof.equivalent:
+        _keep(proof, target)
+    return proof
+
+
+def _impossible(error: OnnxscopeError, original: str, target: str) -> Proof:
+    from onnxscope.documents.verification import verification
+    from onnxscope.proof.result import Verification, WeightCounts
+    from onnxscope.runtime import version
+
+    found = Verification(False, version(), WeightCounts(0, 0, 0), f"not run: {error.message}", ())
+    return Proof(verification(found, original, target))
+
+
+def _keep(proof: Proof, target: str) -> None:
+    from onnxscope.files.write import save_text
+
+    save_text(proof.to_json(), f"{target}.proof.json")
+
+
+def _verified(request: Request, shown: str) -> Proof:
+    """Run a verification; `shown` is the candidate's path for readers."""
+    from onnxscope.documents.verification import verification
+    from onnxscope.proof.verify import verify
+
+    return Proof(verification(verify(request), request.original, shown))

@@ -1,6 +1,7 @@
 """Everything that onnxscope raises on purpose.
 
     OnnxscopeError            message, where, help; `exit_code` for the command line
+    |-- ConversionFailed (1)  nothing converts, or the proof failed: nothing was written
     |-- UsageError       (2)  the call is wrong: a bad option value, an unknown layer, an output that exists
     |-- FileError        (3)  the model can't be used: not found, truncated, not ONNX, weights missing
     |   `-- ExternalDataError external weights missing, outside their folder, or shorter than declared
@@ -30,6 +31,14 @@ class OnnxscopeError(Exception):
         text = f"{self.where}: {self.message}" if self.where else self.message
         text = f"{text}; {self.help}" if self.help else text
         return " ".join(text.split())
+
+
+class ConversionFailed(OnnxscopeError):
+    """No file was written: no layer converts, or the proof failed; `conversion` holds what is known."""
+
+    def __init__(self, message: str, *, conversion: object, where: str = "", help: str = "") -> None:
+        super().__init__(message, where=where, help=help)
+        self.conversion = conversion
 
 
 class UsageError(OnnxscopeError):

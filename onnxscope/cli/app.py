@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from onnxscope import __version__
+from onnxscope.cli.converting import convert
 from onnxscope.cli.options import general
 from onnxscope.cli.reporting import report
+from onnxscope.cli.verifying import providers
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -20,3 +22,5 @@ def app(ctx: click.Context) -> None:
 
 
 app.add_command(report)
+app.add_command(convert)
+app.add_command(providers)

@@ -114,3 +114,37 @@ def _dims(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) ->
             raise click.BadParameter(f"{value!r} in {text!r} is not a whole number of at least 0")
         found[name] = int(value)
     return found
+
+
+def file_argument(name: str) -> Callable[[Command], Command]:
+    """An argument that names a model file; standard input won't do, as a runtime has to open the file."""
+    return click.argument(name, type=click.Path(), callback=_no_stdin)
+
+
+def _no_stdin(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if value == "-":
+        raise click.BadParameter("standard input can't be used here; give a file")
+    return value
+
+
+def extent(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """`224x224` as numbers; one for audio, three for video."""
+    return None if value is None else _extent(value)
+
+
+def extents(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[int, ...], ...]:
+    """Sizes `HxW`, each of two numbers."""
+    found = tuple(map(_extent, values))
+    for text, sizes in zip(values, found, strict=True):
+        if len(sizes) != 2:
+            raise click.BadParameter(f"{text!r} is not of the form HxW")
+    return found
+
+
+def _extent(text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise click.BadParameter(f"{text!r} is not of the form HxW")
+    return tuple(map(int, parts))

@@ -233,4 +233,4 @@ def finite(value: float | None) -> float | None:
     >>> finite(0.5), finite(float("inf"))
     (0.5, None)
     """
-    return value if value is not None and isfinite(value) else None
+    return float(value) if value is not None and isfinite(value) else None

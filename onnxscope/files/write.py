@@ -55,6 +55,12 @@ def save(
     return [target]
 
 
+def save_text(text: str, path: str | os.PathLike[str]) -> None:
+    """Write a text file, UTF-8, replacing one of that name. Raises UsageError where it can't be written."""
+    with _whole(os.fspath(path)) as file:
+        file.write(text.encode())
+
+
 def dumps(model: Model) -> bytes:
     """The model as bytes, external references as they are. Raises FileError from 2 GiB on."""
     chunks = Encoder().model(model)

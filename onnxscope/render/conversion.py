@@ -30,7 +30,7 @@ def text(document: ConversionDocument, *, width: int = WIDTH, color: bool = Fals
     parts = [_header(document, width), _converted(document, width), _refused(document, width)]
     if document["converted"]:
         parts.append(_interfaces(document, width))
-    parts += [_map(entry, width) for entry in document["maps"]]
+    parts += [_map(names, entry, width) for names, entry in _alike(document["maps"])]
     parts.append(_closing(document, width))
     parts.append(notes([clean(note) for note in document["notes"]], width))
     return assembled(parts, color)
@@ -51,10 +51,10 @@ def headline(document: ConversionDocument) -> str:
     done, kept = len(document["converted"]), len(document["refused"])
     if not done + kept:
         return "it has no fully connected (FC) layer"
-    counts = f"{done} of {plural(done + kept, 'FC layer')} " + ("becomes" if done == 1 else "become")
-    what = "a convolution" if done == 1 else "convolutions"
     if not done:
         return f"none of {plural(kept, 'FC layer')} can become a convolution"
+    counts = plural(done, "FC layer") if not kept else f"{done} of {plural(done + kept, 'FC layer')}"
+    what = "becomes a convolution" if done == 1 else "become convolutions"
     return f"{counts} {what}; {_mode(document)}"
 
 
@@ -78,9 +78,18 @@ def _converted(document: ConversionDocument, width: int) -> Iterator[Styled]:
         Column("weight", tuple(clean(row["weight"]) for row in found)),
     ]
     yield from table(columns, width, SQUEEZE)
-    for reason in dict.fromkeys(row["form_reason"] for row in found if row["form_reason"]):
-        forms = dict.fromkeys(row["form"] for row in found if row["form_reason"] == reason)
-        yield from hanging(f"form {', '.join(map(clean, forms))}: {clean(reason)}", width, "  ", "    ")
+    yield from _forms(document, width)
+
+
+def _forms(document: ConversionDocument, width: int) -> Iterator[Styled]:
+    """Why each form was taken, where it isn't simply the one asked for."""
+    asked = document["options"]["form"]
+    reasons: dict[tuple[str, str], None] = {}
+    for row in document["converted"]:
+        if row["form_reason"] and row["form"] != asked:
+            reasons[row["form"], row["form_reason"]] = None
+    for form, reason in reasons:
+        yield from hanging(f"form {clean(form)}: {clean(reason)}", width, "  ", "    ")
 
 
 def _refused(document: ConversionDocument, width: int) -> Iterator[Styled]:
@@ -118,20 +127,32 @@ def change(before: PlainShape | None, after: PlainShape | None) -> str:
     return now if was == now else f"{was} -> {now}"
 
 
-def _map(entry: MapEntry, width: int) -> Iterator[Styled]:
-    yield from hanging(f"map of {clean(entry['output'])}", width, "", "  ", "title")
+def _alike(maps: Sequence[MapEntry]) -> list[tuple[list[str], MapEntry]]:
+    """Outputs whose cells look at the same places together."""
+    found: list[tuple[list[str], MapEntry]] = []
+    for entry in maps:
+        same = next((names for names, other in found if {**other, "output": entry["output"]} == entry), None)
+        if same is None:
+            found.append(([entry["output"]], entry))
+        else:
+            same.append(entry["output"])
+    return found
+
+
+def _map(names: Sequence[str], entry: MapEntry, width: int) -> Iterator[Styled]:
+    yield from hanging(f"map of {', '.join(map(clean, names))}", width, "", "  ", "title")
     yield from fields(geometry(entry), width)
 
 
 def geometry(entry: MapEntry) -> list[tuple[str, str]]:
     """Rows of word and text: size, distance of cells, what a cell sees, smallest input."""
-    size = times(entry["size"]) if entry["size"] else "one cell"
+    size = " x ".join(clean(str(part)) for part in entry["size"]) or "one"
     shown = [_example(example) for example in entry["examples"]]
-    rows = [("cells", f"{size}; {', '.join(shown)}" if shown else size)]
+    rows = [("cells", f"{size}: {', '.join(shown)}" if shown else size)]
     if entry["stride"] is None:
         rows.append(("one cell every", "no fixed distance: branches with different strides meet"))
     else:
-        rows.append(("one cell every", _pixels(entry["stride"])))
+        rows.append(("one cell every", _distance(entry["stride"])))
     if entry["field"] is not None:
         rows.append(("a cell sees", _pixels(entry["field"])))
     if entry["offset"] is not None:
@@ -146,12 +167,15 @@ def _example(example: ExampleEntry) -> str:
     sizes = list(example["input"].values())
     if len(sizes) == 1 and len(example["map"]) > 1:
         sizes *= len(example["map"])
-    return f"{times([*sizes])} gives {times([*example['map']])}"
+    return f"{times([*example['map']])} for {times([*sizes])}"
 
 
 def _pixels(sizes: Sequence[int]) -> str:
-    unit = "pixel" if set(sizes) == {1} else "pixels"
-    return f"{times([*(sizes[:1] if len(set(sizes)) == 1 and len(sizes) == 1 else sizes)])} {unit}"
+    return f"{times([*sizes])} {'pixel' if set(sizes) == {1} else 'pixels'}"
+
+
+def _distance(sizes: Sequence[int]) -> str:
+    return _pixels(sizes[:1] if len(set(sizes)) == 1 else sizes)
 
 
 def _start(offsets: Sequence[int]) -> str:

@@ -57,9 +57,8 @@ def _run(run: RunEntry) -> Iterator[str]:
         titles = ("output", "max abs diff", "relative", "limit", "of limit", "same class", "", "NaN, Inf")
         yield ""
         yield from table(titles, rows, _NUMBERS)
-    for name, account in ((row["name"], row["limit_from"]) for row in run["outputs"]):
-        if account:
-            yield from ("", f"Limit of {code(name)}: {escaped(account)}")
+    for account, names in measures.accounts(run["outputs"]).items():
+        yield from ("", f"Limit of {', '.join(map(code, names))}: {escaped(account)}")
     if run["latency"] is not None:
         yield from ("", f"Latency: {escaped(measures.latency(run['latency']))}.")
 

@@ -118,7 +118,9 @@ def trials(found: Sequence[TrialEntry]) -> str:
     if not found:
         return "no trials"
     families = Counter(clean(trial["family"]) for trial in found)
-    named = ", ".join(f"{count} {name}" if count > 1 else name for name, count in families.items())
+    even = set(families.values())
+    each = f"{families.most_common(1)[0][1]} of each family: " if len(even) == 1 and even != {1} else ""
+    named = each + ", ".join(name if len(even) == 1 else f"{n} {name}" for name, n in families.items())
     seeds = sorted({trial["seed"] for trial in found})
     span = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     return f"{plural(len(found), 'trial')} ({named}; {span}) on {_sizes(found)}"
@@ -153,10 +155,23 @@ def _special(word: str, counts: SpecialsEntry) -> str:
 
 def latency(found: LatencyEntry) -> str:
     """Medians and what their ratio says."""
-    ratio = found["ratio"]
-    pace = "as fast" if 0.95 <= ratio <= 1.05 else f"{'slower' if ratio > 1 else 'faster'}"
     medians = f"original {found['original_ms']:.3g} ms, candidate {found['candidate_ms']:.3g} ms"
-    return f"{medians}: {ratio:.2f} times ({pace}); medians of interleaved runs"
+    return f"{medians} (medians of interleaved runs): {_pace(found['ratio'])}"
+
+
+def _pace(ratio: float) -> str:
+    if 0.95 <= ratio <= 1.05:
+        return "level"
+    return f"the candidate takes {ratio:.2f} times as long" + ("" if ratio > 1 else ", so it is faster")
+
+
+def accounts(outputs: Sequence[OutputEntry]) -> dict[str, list[str]]:
+    """How limits were computed -> the outputs that it holds for."""
+    found: dict[str, list[str]] = {}
+    for row in outputs:
+        if row["limit_from"]:
+            found.setdefault(row["limit_from"], []).append(row["name"])
+    return found
 
 
 def summary(document: VerificationDocument) -> str:

@@ -76,15 +76,12 @@ def _outputs(run: RunEntry, width: int) -> Iterator[Styled]:
 
 def _limits(run: RunEntry, width: int) -> Iterator[Styled]:
     """How each limit was computed; outputs with the same account together."""
-    accounts: dict[str, list[str]] = {}
-    for row in run["outputs"]:
-        if row["limit_from"]:
-            accounts.setdefault(row["limit_from"], []).append(clean(row["name"]))
-    if not accounts:
+    found = measures.accounts(run["outputs"])
+    if not found:
         return
     yield "title", "limits"
-    for account, names in accounts.items():
-        yield from hanging(f"{', '.join(names)}: {clean(account)}", width, "  ", "    ")
+    for account, names in found.items():
+        yield from hanging(f"{', '.join(map(clean, names))}: {clean(account)}", width, "  ", "    ")
 
 
 def _layers(run: RunEntry, width: int) -> Iterator[Styled]:
