@@ -82,6 +82,11 @@ class Worker:
         """Process id of the child."""
         return self._child.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the child still runs."""
+        return self._child.poll() is None
+
     def runner(self, provider: Provider, folder: str = "") -> ProviderRunner:
         """Runs models on one provider; `folder` is where external weights of models given as bytes lie."""
         return ProviderRunner(self, provider, folder)

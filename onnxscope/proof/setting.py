@@ -1,0 +1,169 @@
+"""What one verification works on: both models, what they share, and how they are run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from onnxscope import dtypes
+from onnxscope.analysis.facts import Facts
+from onnxscope.analysis.shapes import infer
+from onnxscope.errors import RuntimeFailure
+from onnxscope.files.encode import model_tensors
+from onnxscope.files.external import ExternalData
+from onnxscope.files.read import load
+from onnxscope.graph import Model, Node
+from onnxscope.proof import inputs, limits, links
+from onnxscope.proof.inputs import Feeds
+from onnxscope.proof.interface import InputPair, Interface, compare
+from onnxscope.proof.limits import Arithmetic
+from onnxscope.proof.result import Request
+from onnxscope.proof.runner import Optimization
+from onnxscope.proof.weights import weights_of
+from onnxscope.proof.worker import ProviderRunner
+
+HEAVY = 256 << 20
+"""Models with more bytes of weights than this are run without prepacking, so that weights stay mapped."""
+_INTEGER_OPS = frozenset(
+    "DequantizeLinear QLinearConv QLinearMatMul QGemm MatMulInteger ConvInteger DynamicQuantizeLinear "
+    "MatMulIntegerToFloat DynamicQuantizeMatMul QLinearGlobalAveragePool QLinearAdd".split()
+)
+_RANDOM_OPS = frozenset(
+    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli".split()
+)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Both models of a request."""
+
+    request: Request
+    original: Model
+    candidate: Model
+    interface: Interface
+    heads: tuple[links.HeadLink, ...]
+    """What the candidate's provenance entry declares; () for any other pair."""
+    folder: str
+    """A scratch folder that goes with the verification."""
+    progress: Callable[[str], None] = lambda _: None
+    """Told what begins."""
+
+    @cached_property
+    def inputs(self) -> tuple[InputPair, ...]:
+        """The inputs with the user's sizes bound. Raises UsageError where these don't fit."""
+        return inputs.bound(self.interface.inputs, self.request.shapes, self.request.dims)
+
+    @cached_property
+    def facts(self) -> Facts:
+        """Shapes of the original, free sizes left free."""
+        return infer(self.original)
+
+    @cached_property
+    def ranges(self) -> dict[str, tuple[int, int]]:
+        """Lowest and highest value of integer inputs that are indices."""
+        return inputs.ranges_of(self.facts, self.inputs)
+
+    @cached_property
+    def heavy(self) -> bool:
+        """Whether the weights of either model are too many to be copied by a runtime."""
+        return any(
+            sum(tensor.nbytes or 0 for tensor in weights_of(model).values()) > HEAVY
+            for model in (self.original, self.candidate)
+        )
+
+    @cached_property
+    def quantized(self) -> bool:
+        """Whether both models compute in integers somewhere."""
+        return all(
+            any(node.op in _INTEGER_OPS for node in model.graph.nodes)
+            for model in (self.original, self.candidate)
+        )
+
+    @cached_property
+    def random(self) -> tuple[Node, ...]:
+        """Nodes of either model whose results differ from run to run."""
+        models = self.original, self.candidate
+        return tuple(n for model in models for n in model.graph.nodes if n.op in _RANDOM_OPS)
+
+    def level(self, on_cpu: bool) -> Optimization:
+        """The runtime's optimisation level for whole files.
+
+        `all`, as deployed; `none` for integer models, whose fused kernels round ties their own way; `basic`
+        without prepacking for heavy models on the CPU.
+        """
+        if self.quantized:
+            return "none"
+        return "basic" if self.heavy and on_cpu else "all"
+
+    def arithmetic(self, *, tf32: bool) -> Arithmetic:
+        """How the weights of the original are multiplied: the coarsest of its float types."""
+        kinds = {tensor.dtype for tensor in weights_of(self.original).values()}
+        kinds |= {tensor.dtype for tensor in weights_of(self.candidate).values()}
+        for code in (dtypes.BFLOAT16, dtypes.FLOAT16, dtypes.FLOAT, dtypes.DOUBLE):
+            found = limits.arithmetic_of(code, tf32=tf32) if code in kinds else None
+            if found is not None:
+                return found
+        return limits.FLOAT32
+
+
+def opened(request: Request, folder: str, progress: Callable[[str], None] | None = None) -> Setting:
+    """Read both models.
+
+    Raises FileError for one that can't be used, ExternalDataError where weights are missing.
+    """
+    original, candidate = load(request.original), load(request.candidate)
+    for model in (original, candidate):
+        for tensor, _ in model_tensors(model):
+            if isinstance(tensor.storage, ExternalData):
+                tensor.storage.resolve()
+    heads = links.read(candidate)
+    setting = Setting(request, original, candidate, compare(original, candidate), heads, folder)
+    return replace(setting, progress=progress) if progress else setting
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Both models, each with the runner of its provider."""
+
+    setting: Setting
+    first: ProviderRunner
+    """Runs the original."""
+    second: ProviderRunner
+    """Runs the candidate."""
+
+    @property
+    def tf32(self) -> bool:
+        """Whether either provider rounds operands to TensorFloat-32."""
+        return self.first.provider.tf32 or self.second.provider.tf32
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether both run on onnxruntime's CPU provider."""
+        return self.first.provider.on_cpu and self.second.provider.on_cpu
+
+    @property
+    def level(self) -> Optimization:
+        """The optimisation level for whole files."""
+        return self.setting.level(self.on_cpu)
+
+    def original(self, feeds: Feeds, names: list[str] | None, level: Optimization) -> dict[str, Any]:
+        """Values of the original. Raises RuntimeFailure, naming the file."""
+        return named(self.first, self.setting.request.original, feeds, names, level)
+
+    def candidate(self, feeds: Feeds, names: list[str] | None, level: Optimization) -> dict[str, Any]:
+        """Values of the candidate. Raises RuntimeFailure, naming the file."""
+        return named(self.second, self.setting.request.candidate, feeds, names, level)
+
+
+def named(
+    runner: ProviderRunner, path: str, feeds: Feeds, names: list[str] | None, level: Optimization
+) -> dict[str, Any]:
+    """One run of a file. Raises RuntimeFailure, naming the file."""
+    try:
+        return runner.run(path, feeds, names, optimization=level)
+    except RuntimeFailure as error:
+        error.where = error.where or os.fspath(path)
+        raise

@@ -1,0 +1,194 @@
+"""Are two model files equivalent? Every check, in order, and the verdict."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+
+from onnxscope import runtime
+from onnxscope.errors import RuntimeFailure
+from onnxscope.proof import exact, local, providers, trials, weights
+from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verification, WeightCounts
+from onnxscope.proof.setting import Pair, Setting, opened
+from onnxscope.proof.trials import Drawn, Outcome
+from onnxscope.proof.weights import WeightCheck
+from onnxscope.proof.worker import Worker
+
+Progress = Callable[[str], None]
+LOCAL_TRIALS = 8
+"""Trials that the local check recomputes in float64: one or two of each family."""
+
+
+def verify(request: Request, progress: Progress | None = None) -> Verification:
+    """Run every check that the request asks for.
+
+    `progress` is told, in a few words, what begins. Raises UsageError for a request that doesn't fit the
+    models, FileError for a model that can't be used, RuntimeFailure where the runtime lacks the provider,
+    silently replaces it, fails, crashes, hangs or runs out of memory.
+    """
+    runtime.require()
+    asked = _asked(request.providers)
+    for _, pair in asked:
+        for provider in pair:
+            runtime.check_installed(provider)
+    with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder:
+        setting = opened(request, folder, progress)
+        if not setting.interface.outputs or _unfeedable(setting):
+            return _refused(setting)
+        return _verified(setting, asked)
+
+
+Asked = tuple[str, tuple[runtime.Provider, runtime.Provider]]
+
+
+def _asked(names: Sequence[str]) -> list[Asked]:
+    """What was asked for, `all` spelled out. Raises UsageError, or RuntimeFailure where nothing is usable."""
+    spelled: dict[str, None] = {}
+    for name in names or ("cpu",):
+        usable = runtime.usable() if name == "all" else (name,)
+        if not usable:
+            raise RuntimeFailure("no provider of this onnxruntime loads", help="try `onnxscope providers`")
+        spelled.update(dict.fromkeys(usable))
+    return [(name, runtime.parse_pair(name)) for name in spelled]
+
+
+def _unfeedable(setting: Setting) -> bool:
+    """Whether the inputs differ, so that one input can't be given to both."""
+    return any(problem.startswith("input") for problem in setting.interface.problems)
+
+
+def _refused(setting: Setting) -> Verification:
+    problems = setting.interface.problems or ("the models have no output in common",)
+    counts = WeightCounts(0, 0, 0)
+    return Verification(
+        False, runtime.version(), counts, "interface", (), (*problems, *setting.interface.notes)
+    )
+
+
+def _verified(setting: Setting, asked: Sequence[Asked]) -> Verification:
+    notes = [*setting.interface.problems, *setting.interface.notes]
+    with Worker(setting.request.timeout) as worker:
+        setting.progress("weights")
+        cpu = worker.runner(runtime.parse("cpu"), _home(setting))
+        checked = weights.compare(setting.original, setting.candidate, setting.heads, cpu)
+    if checked.binding and checked.changed:
+        notes.append(f"weights changed: {_listed(checked.changed)}")
+    runs: list[Run] = []
+    for name, (first, second) in asked:
+        with Worker(setting.request.timeout) as worker:
+            home = _home(setting)
+            pair = Pair(setting, worker.runner(first, home), worker.runner(second, home))
+            runs.append(_run(pair, name, notes))
+    reason = _reason(setting, checked, runs)
+    return Verification(
+        reason is None,
+        runtime.version(),
+        checked.counts,
+        reason,
+        tuple(runs),
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def _home(setting: Setting) -> str:
+    return os.path.dirname(os.path.realpath(setting.request.original))
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _reason(setting: Setting, checked: WeightCheck, runs: Sequence[Run]) -> str | None:
+    """Why not, in a word: the check that decides, sharpest first; None where everything holds."""
+    if setting.interface.problems:
+        return "interface"
+    if not checked.ok:
+        return "weights"
+    if setting.random and not all(output.ok for run in runs for output in run.outputs):
+        return "random"
+    for run in runs:
+        parts = {
+            "outputs": all(row.ok for row in run.outputs),
+            "layers": all(row.ok for row in run.layers),
+            "dense": all(row.ok for row in run.dense),
+        }
+        for name, ok in parts.items():
+            if not ok:
+                return name
+    return None
+
+
+def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
+    """All checks on one provider or pair of providers; what a reader must know is added to `notes`."""
+    setting = pair.setting
+    outcome = trials.compared(pair)
+    use = _use(pair, asked, outcome.drawn)
+    layers = [*_exact(pair), *_local(pair, outcome, notes)]
+    if setting.random:
+        _random_note(setting, notes)
+    if pair.tf32:
+        notes.append("TF32 is on: operands are rounded to 11 bits, and the limits are those of TF32")
+    if pair.level == "basic":
+        notes.append("large weights: run with basic optimisation and no prepacking, not as deployed")
+    first = next((layer.name for layer in layers if not layer.ok), None)
+    ok = first is None and all(output.ok for output in outcome.outputs)
+    return Run(ok, use, outcome.trials, outcome.outputs, tuple(layers), first)
+
+
+def _use(pair: Pair, asked: str, drawn: Sequence[Drawn]) -> ProviderUse:
+    """Which provider ran which node, by the profile of one run of each model."""
+    request, feeds = pair.setting.request, drawn[0].feeds
+    pair.setting.progress("profile")
+    placed = pair.first.profile(request.original, feeds), pair.second.profile(request.candidate, feeds)
+    original = providers.use_of(asked, pair.first.provider, placed[0])
+    candidate = providers.use_of(asked, pair.second.provider, placed[1])
+    return providers.combined(asked, original, candidate)
+
+
+def _exact(pair: Pair) -> list[LayerResult]:
+    """Zeros and impulses through the layers of a conversion, on the CPU, where kernels multiply and add."""
+    setting = pair.setting
+    if not setting.heads or not pair.on_cpu:
+        return []
+    setting.progress("zeros and impulses")
+    found = exact.check(
+        setting.original,
+        setting.candidate,
+        setting.heads,
+        pair.second,
+        folder=setting.folder,
+        seed=setting.request.seed,
+    )
+    rows: list[LayerResult] = []
+    for layer in found:
+        for part, outcome in (("zeros", layer.zeros), ("impulses", layer.impulses)):
+            rows.append(LayerResult(f"{layer.layer} ({part})", outcome.max_abs, outcome.limit, outcome.ok))
+    return rows
+
+
+def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
+    """Each layer of the original in float64 from the candidate's own input to it."""
+    setting = pair.setting
+    steps = local.plan(setting.facts, setting.candidate, setting.heads) if setting.heads else ()
+    if not steps:
+        return []
+    setting.progress("layers in float64")
+    names = list(local.names(steps))
+    values = [pair.candidate(trial.feeds, names, pair.level) for trial in outcome.drawn[:LOCAL_TRIALS]]
+    found = local.check(
+        setting.original,
+        steps,
+        values,
+        pair.second,
+        setting.arithmetic(tf32=pair.second.provider.tf32),
+        values=outcome.values,
+    )
+    notes.extend(found.notes)
+    return list(found.layers)
+
+
+def _random_note(setting: Setting, notes: list[str]) -> None:
+    nodes = _listed([f"{node.label} ({node.op})" for node in setting.random])
+    notes.append(f"random numbers are drawn by {nodes}: outputs behind them can't be compared")

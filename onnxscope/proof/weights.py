@@ -1,0 +1,256 @@
+"""Weights: moved, not changed. Bits of stored tensors are compared, in pieces, so memory stays flat."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxscope import dtypes
+from onnxscope.errors import OnnxscopeError
+from onnxscope.files.external import ExternalData
+from onnxscope.files.storage import RawData
+from onnxscope.graph import Model, Node, Tensor
+from onnxscope.proof.extract import constant
+from onnxscope.proof.result import WeightCounts
+
+if TYPE_CHECKING:
+    from onnxscope.proof.links import HeadLink, LayerLink, Move
+    from onnxscope.proof.runner import Runner
+
+_PIECE = 1 << 20
+_FC = frozenset("Gemm MatMul FusedGemm FusedMatMul".split())
+_INTEGERS = frozenset({dtypes.INT64, dtypes.INT32, dtypes.BOOL, dtypes.STRING})
+"""Element types of shapes, indices and texts, which are no weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class WeightCheck:
+    """How many weight tensors kept their bits, and which didn't."""
+
+    counts: WeightCounts
+    changed: tuple[str, ...]
+    """Names in the original of tensors with other bits."""
+    binding: bool
+    """Whether the candidate is a conversion of the original, so that a changed bit decides."""
+
+    @property
+    def ok(self) -> bool:
+        """False where a weight of a conversion changed."""
+        return not (self.binding and self.changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What two tensors with the same numbers in any order have in common."""
+
+    dtype: int
+    count: int
+    sums: tuple[int, int]
+    """Sums (mod 2^64) of two hashes of each element's bits; equal for every order."""
+    ordered: bytes
+    """Digest of the bytes in order."""
+
+    def same_multiset(self, other: Fingerprint) -> bool:
+        """Whether the numbers are the same up to their order (a hash collision has odds of 2^-100)."""
+        return (self.dtype, self.count, self.sums) == (other.dtype, other.count, other.sums)
+
+
+def compare(original: Model, candidate: Model, heads: Sequence[HeadLink], runner: Runner) -> WeightCheck:
+    """Compare the weights of two models; `heads` are what a conversion's provenance entry declares.
+
+    The layers of the heads are compared tensor by tensor; every other stored tensor by name, else with any
+    tensor of the same numbers. `runner` computes weights that are constant expressions. Raises
+    ExternalDataError where numbers can't be read.
+    """
+    marks: dict[str, str] = {}
+    for head in heads:
+        for layer in head.layers:
+            marks.update(_layer(original, candidate, layer, runner))
+    marks.update(_stored(original, candidate, frozenset(marks)))
+    kinds = list(marks.values())
+    counts = WeightCounts(kinds.count("identical"), kinds.count("permuted"), kinds.count("changed"))
+    changed = tuple(name for name, kind in marks.items() if kind == "changed")
+    return WeightCheck(counts, changed, bool(heads) or _converted(original, candidate))
+
+
+def _layer(original: Model, candidate: Model, layer: LayerLink, runner: Runner) -> Iterator[tuple[str, str]]:
+    for move, attribute in ((layer.weight, "alpha"), (layer.bias, "beta")):
+        if move is not None:
+            factor = _factor(original, layer, attribute) if move.how == "folded" else 1.0
+            yield move.original, _moved(original, candidate, move, factor, runner)
+
+
+def _moved(original: Model, candidate: Model, move: Move, factor: float, runner: Runner) -> str:
+    """identical, permuted or changed."""
+    try:
+        tensors = (
+            original.graph.initializers.get(move.original),
+            candidate.graph.initializers.get(move.candidate),
+        )
+        if factor == 1.0 and tensors[0] is not None and tensors[1] is not None:
+            return _relation(tensors[0], tensors[1])
+        before, after = constant(original, move.original, runner), constant(candidate, move.candidate, runner)
+    except OnnxscopeError:
+        return "changed"
+    if factor != 1.0:
+        before = (before * np.asarray(factor, before.dtype)).astype(before.dtype)
+    if before.size != after.size and before.size and after.size % before.size == 0:
+        before = np.broadcast_to(before.reshape(-1, 1), (before.size, after.size // before.size))  # scalar C
+    marks = [fingerprint_of(np.ascontiguousarray(array)) for array in (before, after)]
+    if marks[0].ordered == marks[1].ordered:
+        return "identical" if factor == 1.0 else "permuted"
+    return "permuted" if marks[0].same_multiset(marks[1]) else "changed"
+
+
+def _factor(model: Model, layer: LayerLink, attribute: str) -> float:
+    """Alpha or beta of the Gemm that a layer ends in (or whose bias is added behind it)."""
+    node = model.graph.producers.get(layer.output)
+    while node is not None and node.op not in _FC:
+        made = [model.graph.producers.get(name) for name in node.inputs]
+        node = next((found for found in made if found is not None and found.op in _FC), None)
+    value = node.attribute(attribute) if node is not None else None
+    return float(value) if isinstance(value, int | float) else 1.0
+
+
+def _stored(original: Model, candidate: Model, done: frozenset[str]) -> Iterator[tuple[str, str]]:
+    """Every weight tensor of the original that no head names."""
+    theirs = weights_of(candidate)
+    missing: list[tuple[str, Tensor]] = []
+    for name, tensor in weights_of(original).items():
+        if name in done:
+            continue
+        if name in theirs and theirs[name].count == tensor.count:
+            yield name, _relation(tensor, theirs[name])
+        else:
+            missing.append((name, tensor))
+    if missing:
+        yield from _by_content(missing, theirs)
+
+
+def _by_content(missing: list[tuple[str, Tensor]], theirs: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Tensors without a namesake: another name may hold the same numbers."""
+    counts = {tensor.count for _, tensor in missing}
+    marks = [fingerprint(tensor) for tensor in theirs.values() if tensor.count in counts]
+    ordered = {mark.ordered for mark in marks}
+    loose = {(mark.dtype, mark.count, mark.sums) for mark in marks}
+    for name, tensor in missing:
+        mark = fingerprint(tensor)
+        same = (mark.dtype, mark.count, mark.sums) in loose
+        yield name, "identical" if mark.ordered in ordered else "permuted" if same else "changed"
+
+
+def weights_of(model: Model) -> dict[str, Tensor]:
+    """Stored tensors of the main graph that may be weights, by value name; shapes and indices left out."""
+    found = dict(model.graph.initializers)
+    for node in model.graph.nodes:
+        value = node.attribute("value") if node.op == "Constant" else None
+        if isinstance(value, Tensor) and node.outputs:
+            found[node.outputs[0]] = value
+    return {
+        name: tensor
+        for name, tensor in found.items()
+        if tensor.dtype not in _INTEGERS and tensor.storage is not None and tensor.nbytes
+    }
+
+
+def _relation(before: Tensor, after: Tensor) -> str:
+    if before.dtype != after.dtype or before.nbytes != after.nbytes:
+        return "changed"
+    pairs = zip(pieces(before), pieces(after), strict=True)
+    if all(left == right for left, right in pairs):
+        return "identical"
+    return "permuted" if fingerprint(before).same_multiset(fingerprint(after)) else "changed"
+
+
+def _converted(original: Model, candidate: Model) -> bool:
+    """Whether fully connected layers of the original stand as convolutions in the candidate."""
+    before, after = _fully_connected(original), _fully_connected(candidate)
+    gone = [shape for name, shape in before.items() if name not in after]
+    if len(before) <= len(after) or not gone:
+        return False
+    known = {node.outputs[0] for node in original.graph.nodes if node.op == "Conv"}
+    weights = weights_of(candidate)
+    fresh = [n for n in candidate.graph.nodes if n.op == "Conv" and n.outputs[0] not in known]
+    sizes = {weights[node.inputs[1]].count for node in fresh if node.inputs[1] in weights}
+    return any(count in sizes for count in gone)
+
+
+def _fully_connected(model: Model) -> dict[str, int]:
+    """Output value -> number of weights, for products with a stored matrix."""
+    weights = weights_of(model)
+
+    def matrix(node: Node) -> Tensor | None:
+        return next((weights[name] for name in node.inputs[1:2] if name in weights), None)
+
+    nodes = [(node, matrix(node)) for node in model.graph.nodes if node.op in _FC]
+    return {node.outputs[0]: tensor.count for node, tensor in nodes if tensor is not None}
+
+
+def fingerprint(tensor: Tensor) -> Fingerprint:
+    """The fingerprint of a stored tensor, read in pieces of 1 MiB."""
+    return _fingerprint(tensor.dtype, tensor.count, tensor.nbytes or 0, pieces(tensor))
+
+
+def fingerprint_of(array: npt.NDArray[Any]) -> Fingerprint:
+    """The fingerprint of an array in memory."""
+    data = array.reshape(-1).view(np.uint8).data
+    parts = (bytes(data[start : start + _PIECE]) for start in range(0, len(data), _PIECE))
+    return _fingerprint(array.dtype.num, array.size, array.nbytes, parts)
+
+
+def _fingerprint(dtype: int, count: int, size: int, parts: Iterator[bytes]) -> Fingerprint:
+    from hashlib import blake2b
+
+    width = size // count if count and size % count == 0 and size // count in (1, 2, 4, 8) else 1
+    digest, first, second = blake2b(digest_size=16), 0, 0
+    for part in parts:
+        digest.update(part)
+        bits = np.frombuffer(part, f"<u{width}").astype(np.uint64)
+        first += int(_mixed(bits, 0x9E3779B97F4A7C15).sum(dtype=np.uint64))
+        second += int(_mixed(bits, 0xD1B54A32D192ED03).sum(dtype=np.uint64))
+    return Fingerprint(dtype, count, (first & _MASK, second & _MASK), digest.digest())
+
+
+_MASK = (1 << 64) - 1
+
+
+def _mixed(bits: npt.NDArray[np.uint64], salt: int) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of each element: the finalizer of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014)."""
+    value = bits + np.uint64(salt)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+def pieces(tensor: Tensor) -> Iterator[bytes]:
+    """The packed bytes of a tensor in pieces of 1 MiB, read rather than mapped so that memory stays flat.
+
+    Raises ExternalDataError or FileError where they can't be had.
+    """
+    stored = tensor.storage
+    if isinstance(stored, ExternalData):
+        path, offset, length = stored.resolve()
+        with open(path, "rb") as file:
+            yield from _read(file.fileno(), offset, length)
+    elif isinstance(stored, RawData) and stored.source.fd is not None and stored.problem() is None:
+        yield from _read(stored.source.fd, stored.offset, stored.length)
+    elif stored is not None:
+        view = stored.view().cast("B")
+        for start in range(0, view.nbytes, _PIECE):
+            yield bytes(view[start : start + _PIECE])
+
+
+def _read(fd: int, offset: int, length: int) -> Iterator[bytes]:
+    end = offset + length
+    while offset < end:
+        os.lseek(fd, offset, os.SEEK_SET)
+        part = os.read(fd, min(_PIECE, end - offset))
+        if not part:
+            return
+        yield part
+        offset += len(part)
