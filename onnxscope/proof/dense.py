@@ -1,0 +1,201 @@
+"""The dense check: a converted head on a larger map against the original head on each of its windows.
+
+On windows of the feature map the two must agree, whatever the padding in front. Against the original network
+on crops of the image they agree only where nothing in front pads: a crop has borders of its own. That border
+effect is measured, never judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscope.analysis import cost
+from onnxscope.analysis.shapes import infer
+from onnxscope.graph import Model
+from onnxscope.proof import jitter
+from onnxscope.proof.extract import cut, runnable
+from onnxscope.proof.limits import FLOAT32, Arithmetic, Comparison, compare
+from onnxscope.proof.links import HeadLink
+from onnxscope.proof.windows import windows
+
+if TYPE_CHECKING:
+    from onnxscope.proof.limits import Array, Floats
+    from onnxscope.proof.runner import Runner
+
+_CHUNK = 64
+"""Windows that the original's head sees at once, where its batch is free."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCheck:
+    """The head on every window of a map."""
+
+    windows: int
+    comparison: Comparison
+    limit_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class BorderEffect:
+    """Cells of a dense map against the original network on the image crops that they see."""
+
+    largest: float
+    """Largest absolute difference."""
+    by_cell: Floats
+    """Largest absolute difference of each cell, [*S']."""
+    equal: int
+    """Cells with no more difference than rounding explains: padding didn't reach them."""
+    argmax_agreement: float
+    """Share of cells with the same largest class."""
+
+
+def window_check(
+    original: Model,
+    head: HeadLink,
+    feature_map: Array,
+    results: Mapping[str, Array],
+    runner: Runner,
+    *,
+    folder: str,
+    seed: int = 0,
+    batch: int | None = None,
+    others: Mapping[str, Array] | None = None,
+    arithmetic: Arithmetic = FLOAT32,
+) -> WindowCheck:
+    """The original's head on every window of `feature_map` against the candidate's `results` there.
+
+    `feature_map` [N, C, *S] is the candidate's value of `head.feature_map`; `results` maps output names to
+    the candidate's values [N, F, *S']. `batch` is the batch size that the original bakes in (None: any);
+    `others` are further inputs that its head needs. The limit comes from the jitter check of the head alone,
+    over all windows. `folder` is a scratch directory.
+    """
+    spatial = len(head.window)
+    view = windows(feature_map, head.window)
+    view = view.reshape(-1, *view.shape[1 + spatial :])
+    code = 1 if feature_map.dtype == np.float32 else 11 if feature_map.dtype == np.float64 else 10
+    part = cut(original, {head.feature_map: code}, list(results))
+
+    def over_all(model: Model) -> dict[str, Array]:
+        given = runnable(model, folder)
+        return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {})
+
+    expected = over_all(part)
+    runs = max(jitter.runs_for(value.size) for value in expected.values())
+    moved = [over_all(jitter.jittered(part, arithmetic, seed=seed, run=run)) for run in range(runs)]
+    count = sum(value.size for value in expected.values())
+    total = Comparison()
+    for name, value in expected.items():
+        given = cells(results[name], spatial).reshape(value.shape)
+        allowed = jitter.limit(value, [run[name] for run in moved], values=count, arithmetic=arithmetic)
+        total = total.merged(compare(given, value, allowed))
+    text = jitter.limit_from(part, runs, seed, values=count, arithmetic=arithmetic)
+    return WindowCheck(len(view), total, text)
+
+
+def _chunked(
+    model: bytes | str,
+    name: str,
+    view: Array,
+    outputs: Sequence[str],
+    runner: Runner,
+    batch: int | None,
+    others: Mapping[str, Array],
+) -> dict[str, Array]:
+    """Outputs for all windows [R, C, *window], in chunks; a last chunk is filled up to a baked batch size."""
+    size = batch or _CHUNK
+    parts: list[dict[str, Array]] = []
+    for start in range(0, len(view), size):
+        chunk = np.ascontiguousarray(view[start : start + size])
+        missing = size - len(chunk) if batch else 0
+        filled = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)]) if missing else chunk
+        found = runner.run(model, {name: filled, **others}, outputs)
+        parts.append({output: np.asarray(value)[: len(chunk)] for output, value in found.items()})
+    return {output: np.concatenate([part[output] for part in parts]) for output in outputs}
+
+
+def cells(value: Array, spatial: int) -> Array:
+    """A map [N, F, ..., *S'] as [N * prod(S'), F, ...]: one entry per cell, in row-major order.
+
+    A value without spatial axes behind axis 1 stays as it is: it has one cell per image.
+    """
+    if value.ndim < 2 + spatial:
+        return value
+    axes = range(value.ndim - spatial, value.ndim)
+    moved = np.moveaxis(value, list(axes), list(range(1, 1 + spatial)))
+    return moved.reshape(-1, *moved.shape[1 + spatial :])
+
+
+def border_effect(
+    model: bytes | str,
+    image: str,
+    value: Array,
+    output: str,
+    dense_map: Array,
+    native: Sequence[int],
+    stride: Sequence[int],
+    runner: Runner,
+    *,
+    batch: int | None = None,
+    others: Mapping[str, Array] | None = None,
+) -> BorderEffect:
+    """The original `model` on every crop of one image [1, C, *S] against the candidate's map [1, F, *S'].
+
+    Cell (i, j) sees the crop of size `native` at (i, j) * `stride`, both in pixels. Equal cells are those
+    whose difference is below 1e-4 of the largest output: a description, not a verdict.
+    """
+    spatial = len(native)
+    shape = dense_map.shape[-spatial:]
+    places = list(np.ndindex(*shape))
+    crops = np.stack([_crop(value[0], place, native, stride) for place in places])
+    on_crops = _chunked(model, image, crops, [output], runner, batch, others or {})[output]
+    on_map = cells(dense_map, spatial).reshape(on_crops.shape)
+    gap = np.abs(on_map.astype(np.float64) - on_crops).reshape(len(places), -1)
+    worst: Floats = gap.max(1) if gap.size else np.zeros(len(places))
+    scale = float(np.abs(on_crops).max()) if on_crops.size else 0.0
+    same = _classes(on_map) == _classes(on_crops)
+    return BorderEffect(
+        float(worst.max()),
+        worst.reshape(shape),
+        int(np.count_nonzero(worst <= 1e-4 * scale)),
+        float(np.mean(same)),
+    )
+
+
+def _classes(value: Array) -> Array:
+    return np.asarray(value.reshape(len(value), -1).argmax(1))
+
+
+def _crop(image: Array, place: Sequence[int], native: Sequence[int], stride: Sequence[int]) -> Array:
+    cuts = tuple(
+        slice(at * step, at * step + size) for at, step, size in zip(place, stride, native, strict=True)
+    )
+    crop = image[(slice(None), *cuts)]
+    if crop.shape[1:] != tuple(native):
+        raise ValueError(f"cell {tuple(place)} sees a crop that leaves the image")
+    return crop
+
+
+def predicted_speedup(
+    original: Model,
+    candidate: Model,
+    crop_shapes: Mapping[str, tuple[int | str, ...]],
+    dense_shapes: Mapping[str, tuple[int | str, ...]],
+    windows: int,
+    dims: Mapping[str, int] | None = None,
+) -> float | None:
+    """MACs of the original on all crops over MACs of the candidate on the whole image.
+
+    Both by the operator rules; None where either count stays open.
+    """
+    counts = [
+        cost.count(infer(model, shapes=dict(shapes), dims=dict(dims or {})))
+        for model, shapes in ((original, crop_shapes), (candidate, dense_shapes))
+    ]
+    before, after = (found.total for found in counts)
+    if not isinstance(before, int) or not isinstance(after, int) or not after:
+        return None
+    return windows * before / after

@@ -1,0 +1,189 @@
+"""Exact checks: inputs for which the order of additions can't matter, so that the limit is 0.
+
+With zeros at its input a layer gives its bias, bit for bit. With a single 1, every product but one is 0 and
+it gives fl(w + b) of one weight, bit for bit, whatever order a runtime adds in: that proves the layout
+(channels first or last, height and width exchanged) without a tolerance. It holds for kernels that multiply
+and add; Winograd and FFT kernels of some GPU runtimes transform their inputs first, so these checks are run
+on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from onnxscope import dtypes
+from onnxscope.graph import Model
+from onnxscope.proof.extract import cut, runnable
+from onnxscope.proof.layers import FullyConnected, fully_connected
+from onnxscope.proof.limits import Comparison, compare
+from onnxscope.proof.links import HeadLink, LayerLink
+from onnxscope.proof.windows import rows
+
+if TYPE_CHECKING:
+    from onnxscope.proof.limits import Array
+    from onnxscope.proof.runner import Runner
+
+IMPULSES = 40
+"""Impulses per layer: corners and middle first, then seeded ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExactResult:
+    """One layer."""
+
+    layer: str
+    """The original's output value."""
+    zeros: Comparison
+    """Zeros in against the bias."""
+    impulses: Comparison
+    """Single ones in against fl(w + b)."""
+    wrong: tuple[int, ...] | None
+    """(channel, *position) of the first impulse that gave something else; None where all were right."""
+    limit_from: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether both agree."""
+        return self.zeros.ok and self.impulses.ok
+
+
+def check(
+    original: Model,
+    candidate: Model,
+    heads: Sequence[HeadLink],
+    runner: Runner,
+    *,
+    folder: str,
+    seed: int = 0,
+    impulses: int = IMPULSES,
+) -> tuple[ExactResult, ...]:
+    """Zeros and impulses through every float layer of the conversion, each layer on its own.
+
+    All layers run as one model without edges between them, in `folder` (a scratch directory) where it is
+    large. Layers that aren't plain float matrices are left out.
+    """
+    layers = [(link, fully_connected(original, link, runner)) for head in heads for link in head.layers]
+    found = [(link, layer) for link, layer in layers if layer is not None and _float32(layer)]
+    if not found:
+        return ()
+    part = cut(
+        candidate,
+        {link.candidate_input: dtypes.FLOAT for link, _ in found},
+        [link.candidate_output for link, _ in found],
+    )
+    model = runnable(part, folder)
+    shapes = {link.candidate_input: _shape(link, layer) for link, layer in found}
+    places = {name: positions(shape, impulses, seed) for name, shape in shapes.items()}
+    runs = [_run(model, found, None, runner)]
+    runs += [_run(model, found, _nth(places, turn), runner) for turn in range(max(map(len, places.values())))]
+    return tuple(_result(link, layer, runs, places[link.candidate_input], seed) for link, layer in found)
+
+
+_Layers: TypeAlias = "Sequence[tuple[LayerLink, FullyConnected]]"
+
+
+def _float32(layer: FullyConnected) -> bool:
+    return layer.weight.dtype == np.float32
+
+
+def _shape(link: LayerLink, layer: FullyConnected) -> tuple[int, ...]:
+    """(C, *kernel): a window of the layer's input."""
+    return (layer.inputs // prod(link.kernel), *link.kernel)
+
+
+def _nth(places: dict[str, list[tuple[int, ...]]], turn: int) -> dict[str, tuple[int, ...]]:
+    """One place per input; inputs with fewer begin anew."""
+    return {name: found[turn % len(found)] for name, found in places.items()}
+
+
+def _run(
+    model: bytes | str, layers: _Layers, places: dict[str, tuple[int, ...]] | None, runner: Runner
+) -> dict[str, Array]:
+    """Every layer's result as a row [1, F], with a 1 at its input's place, or zeros."""
+    feeds = {
+        link.candidate_input: _impulse(
+            link, places[link.candidate_input] if places else None, _shape(link, layer)[0]
+        )
+        for link, layer in layers
+    }
+    outputs = [link.candidate_output for link, _ in layers]
+    found = runner.run(model, feeds, outputs, optimization="none")
+    return {name: rows(np.asarray(value)) for name, value in found.items()}
+
+
+def _result(
+    link: LayerLink,
+    layer: FullyConnected,
+    runs: Sequence[dict[str, Array]],
+    places: Sequence[tuple[int, ...]],
+    seed: int,
+) -> ExactResult:
+    bias = np.zeros(layer.outputs, np.float32) if layer.bias is None else layer.bias.astype(np.float32)
+    moves = (link.weight, link.bias)
+    folded = layer.alpha != 1.0 or any(move is not None and move.how == "folded" for move in moves)
+    slack = 2.0**-22 if folded else 0.0
+    expected = _responses(link, layer, bias, places)
+    outcomes = [
+        compare(run[link.candidate_output], row[None], slack * np.abs(row))
+        for run, row in zip(runs[1:], expected, strict=False)
+    ]
+    total = Comparison()
+    for outcome in outcomes:
+        total = total.merged(outcome)
+    wrong = next((place for place, outcome in zip(places, outcomes, strict=True) if not outcome.ok), None)
+    text = f"zeros give b and {len(places)} single ones give fl(w + b), seed {seed}: " + (
+        "within 4u |y|, since a factor is folded into the weights" if folded else "bit for bit, limit 0"
+    )
+    zeros = compare(runs[0][link.candidate_output], bias[None], slack * np.abs(bias))
+    return ExactResult(link.output, zeros, total, wrong, text)
+
+
+def positions(shape: tuple[int, ...], count: int, seed: int) -> list[tuple[int, ...]]:
+    """Up to `count` places of a map [C, *S].
+
+    First, middle and last channel at every corner and at one place off the symmetry axes, then seeded ones.
+    """
+    channels, spatial = shape[0], shape[1:]
+    corners = [
+        tuple((size - 1) * (code >> axis & 1) for axis, size in enumerate(spatial))
+        for code in range(2 ** len(spatial))
+    ]
+    off = tuple(min(axis, size - 1) for axis, size in enumerate(spatial))
+    chosen = {(c, *place): None for c in (0, channels - 1, channels // 2) for place in (*corners, off)}
+    generator = np.random.default_rng([seed, *shape])
+    for flat in generator.permutation(min(prod(shape), 4 * count))[: 2 * count]:
+        flat = int(flat) if prod(shape) <= 4 * count else int(generator.integers(prod(shape)))
+        chosen[tuple(int(i) for i in np.unravel_index(flat, shape))] = None
+    return list(chosen)[:count]
+
+
+def _span(link: LayerLink) -> tuple[int, ...]:
+    steps = link.dilations or (1,) * len(link.kernel)
+    return tuple(step * (size - 1) + 1 for size, step in zip(link.kernel, steps, strict=True))
+
+
+def _impulse(link: LayerLink, place: tuple[int, ...] | None, channels: int) -> Array:
+    """[1, C, *span]: zeros, with a 1 at `place` (channel, *cell of the window)."""
+    steps = link.dilations or (1,) * len(link.kernel)
+    value = np.zeros((1, channels, *_span(link)), np.float32)
+    if place is not None:
+        value[(0, place[0], *(step * at for step, at in zip(steps, place[1:], strict=True)))] = 1
+    return value
+
+
+def _responses(
+    link: LayerLink, layer: FullyConnected, bias: Array, places: Sequence[tuple[int, ...]]
+) -> Array:
+    """fl(w + b) for every place, [places, F]."""
+    shape = _shape(link, layer)
+    order = tuple(axis - 1 for axis in link.weight.axes) if prod(link.kernel) > 1 else ()
+    order = order or tuple(range(len(shape)))
+    stored = tuple(shape[axis] for axis in order)
+    columns = [int(np.ravel_multi_index(tuple(place[axis] for axis in order), stored)) for place in places]
+    weight = np.asarray(layer.weight[:, columns], np.float32) * np.float32(layer.alpha)
+    return np.asarray(weight.T + bias, np.float32)

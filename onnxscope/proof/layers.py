@@ -1,0 +1,110 @@
+"""The original's fully connected layers as matrices, taken from the original file alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscope.graph import Model, Node
+from onnxscope.proof.extract import constant, is_constant
+
+if TYPE_CHECKING:
+    from onnxscope.proof.limits import Array, Floats
+    from onnxscope.proof.links import LayerLink
+    from onnxscope.proof.runner import Runner
+
+_MATRIX = frozenset(("Gemm", "FusedGemm", "MatMul", "FusedMatMul"))
+_BLOCK = 1 << 22
+"""Numbers of one block of weights in float64: 32 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullyConnected:
+    """y = alpha W a + b, weights as they are stored."""
+
+    weight: Array
+    """[F, K], a view of the file in its own element type wherever that is possible."""
+    bias: Floats | None
+    """[F] in float64, beta folded in; None where there is none."""
+    alpha: float
+
+    @property
+    def outputs(self) -> int:
+        """F."""
+        return int(self.weight.shape[0])
+
+    @property
+    def inputs(self) -> int:
+        """K."""
+        return int(self.weight.shape[1])
+
+    def block(self, start: int, stop: int) -> Floats:
+        """Rows `start` to `stop` of alpha W, in float64."""
+        part = np.array(self.weight[start:stop], np.float64, order="C")
+        return part if self.alpha == 1.0 else part * self.alpha
+
+    @property
+    def block_rows(self) -> int:
+        """Outputs per block, so that one block stays at 32 MB."""
+        return max(1, _BLOCK // max(1, self.inputs))
+
+
+def fully_connected(model: Model, link: LayerLink, runner: Runner) -> FullyConnected | None:
+    """The layer that ends in the original value `link.output`; None for forms that are not recomputed here.
+
+    Those are integer layers, fused activations, transposed inputs and weights that are left operands.
+    """
+    node = model.graph.producers.get(link.output)
+    bias = None
+    if node is not None and node.op == "Add":
+        node, bias = _added(model, node)
+    if node is None or node.op not in _MATRIX or _odd(model, node):
+        return None
+    weight = constant(model, node.inputs[1], runner)
+    if weight.dtype.kind != "f" and weight.dtype.name != "bfloat16":
+        return None
+    if len(weight.shape) > 2 and prod(weight.shape[:-2]) == 1:
+        weight = weight.reshape(weight.shape[-2:])
+    if len(weight.shape) != 2:
+        return None
+    matrix = weight if node.attribute("transB") else weight.T
+    own = node.inputs[2] if len(node.inputs) > 2 and "Gemm" in node.op else ""
+    beta = _number(node, "beta")
+    terms = [(own, beta)] if own and beta else []
+    terms += [(bias, 1.0)] if bias else []
+    return FullyConnected(matrix, _bias(model, terms, len(matrix), runner), _number(node, "alpha"))
+
+
+def _odd(model: Model, node: Node) -> bool:
+    turned = any(node.attribute(name) for name in ("transA", "transBatchA", "transBatchB"))
+    return turned or bool(node.attribute("activation")) or not is_constant(model, node.inputs[1])
+
+
+def _added(model: Model, node: Node) -> tuple[Node | None, str | None]:
+    """The matrix product in front of an Add, and the name of the constant that it adds."""
+    for product, offset in (node.inputs, node.inputs[::-1]):
+        before = model.graph.producers.get(product)
+        if before is not None and before.op in _MATRIX and is_constant(model, offset):
+            return before, offset
+    return None, None
+
+
+def _number(node: Node, name: str) -> float:
+    value = node.attribute(name)
+    return float(value) if isinstance(value, int | float) else 1.0
+
+
+def _bias(model: Model, terms: list[tuple[str, float]], outputs: int, runner: Runner) -> Floats | None:
+    """The sum of all bias terms, broadcast to [F]."""
+    if not terms:
+        return None
+    total = np.zeros(outputs)
+    for name, factor in terms:
+        value = np.asarray(constant(model, name, runner), np.float64)
+        total = (
+            total + factor * np.broadcast_to(value, (1, outputs) if value.ndim > 1 else (outputs,)).ravel()
+        )
+    return total

@@ -1,0 +1,110 @@
+"""Which layer of the original became which values of a conversion: its provenance entry, read.
+
+The entry says only where to look. What each layer computes is taken from the original file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from onnxscope.errors import FileError
+from onnxscope.graph import Model
+from onnxscope.rewrite.plan import PROVENANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A weight or bias on its way from one file to the other."""
+
+    original: str
+    candidate: str
+    how: str
+    """same bytes, permuted or folded."""
+    axes: tuple[int, ...] = ()
+    """Axes of the map in the order that the weight's inputs are flattened in, batch axis 0 left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLink:
+    """One fully connected layer and the convolution in its place."""
+
+    node: str
+    """Label of the original node."""
+    input: str
+    """The original 2-D input value."""
+    output: str
+    """The original 2-D result, bias included."""
+    candidate_input: str
+    candidate_output: str
+    kernel: tuple[int, ...]
+    weight: Move
+    bias: Move | None
+    dilations: tuple[int, ...] = ()
+    """Steps between the cells of a window; () for 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLink:
+    """One head: the layers behind one feature map."""
+
+    feature_map: str
+    """Value [N, C, *S] that both models have."""
+    channels: int
+    window: tuple[int, ...]
+    """Native spatial size of the map."""
+    pool: str | None
+    """average, max or sum where a pool of the window stands in front of the layers; None for a flatten."""
+    pool_kernel: tuple[int, ...] | None
+    """Kernel of the pool in the candidate; None where it stayed global."""
+    layers: tuple[LayerLink, ...]
+
+
+def read(model: Model) -> tuple[HeadLink, ...]:
+    """The heads that a conversion declares; () for a model without the entry.
+
+    Raises FileError where the entry is no JSON of the expected form.
+    """
+    entry = dict(model.metadata).get(PROVENANCE)
+    if entry is None:
+        return ()
+    try:
+        return tuple(_head(head) for head in json.loads(entry).get("heads", ()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = f"the metadata entry {PROVENANCE} can't be understood: {error!r}"
+        raise FileError(problem, where=model.path) from None
+
+
+def _head(head: dict[str, Any]) -> HeadLink:
+    pool = head.get("pool") or {}
+    kernel = pool.get("kernel")
+    return HeadLink(
+        head["feature_map"],
+        int(head["channels"]),
+        tuple(head["window"]),
+        pool.get("kind"),
+        None if kernel is None else tuple(kernel),
+        tuple(_layer(layer) for layer in head["layers"]),
+    )
+
+
+def _layer(layer: dict[str, Any]) -> LayerLink:
+    weight, bias = layer["weight"], layer.get("bias")
+    return LayerLink(
+        layer["node"],
+        layer["input"],
+        layer["output"],
+        layer["candidate_input"],
+        layer["candidate_output"],
+        tuple(layer["kernel"]),
+        _move(weight),
+        _move(bias) if bias else None,
+        tuple(layer.get("dilations") or ()),
+    )
+
+
+def _move(move: dict[str, Any]) -> Move:
+    return Move(
+        move["original"], move["candidate"], move.get("move", "same bytes"), tuple(move.get("axes") or ())
+    )

@@ -1,0 +1,294 @@
+"""The local check: each layer of the original in float64, from the candidate's own input to that layer.
+
+Nothing is propagated, so the limit is the noise of one layer, and the first layer that breaks it is the one
+that went wrong. Source of the limits: `limits` for fully connected layers, `tails` for what follows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscope.analysis.facts import Facts
+from onnxscope.graph import Model, Node
+from onnxscope.proof import limits, tails
+from onnxscope.proof.extract import constant, is_constant
+from onnxscope.proof.layers import FullyConnected, fully_connected
+from onnxscope.proof.limits import Arithmetic, Comparison
+from onnxscope.proof.links import HeadLink, LayerLink
+from onnxscope.proof.result import LayerResult
+from onnxscope.proof.windows import row_blocks, rows, windows
+
+if TYPE_CHECKING:
+    from onnxscope.proof.limits import Array, Floats
+    from onnxscope.proof.runner import Runner
+
+POOLS = {
+    **dict.fromkeys(("AveragePool", "GlobalAveragePool", "ReduceMean"), "average"),
+    **dict.fromkeys(("MaxPool", "GlobalMaxPool", "ReduceMax"), "max"),
+    "ReduceSum": "sum",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One op of the original whose twin in the candidate is checked."""
+
+    name: str
+    """The original's output value."""
+    output: str
+    """The candidate's output value."""
+    inputs: tuple[str | None, ...]
+    """The candidate's input values, one per input of the original node; None for a constant."""
+    node: Node | None = None
+    """The original node of a tail op."""
+    link: LayerLink | None = None
+    """For a fully connected layer."""
+    head: HeadLink | None = None
+    """For the pool of a head's window."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCheck:
+    """The outcome of the local check."""
+
+    layers: tuple[LayerResult, ...]
+    """In execution order."""
+    first_divergence: str | None
+    limit_from: str
+    comparison: Comparison
+    """All layers together."""
+    notes: tuple[str, ...]
+    """Layers that were not recomputed, and why."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every layer keeps its limit."""
+        return self.first_divergence is None
+
+
+def plan(facts: Facts, candidate: Model, heads: Sequence[HeadLink]) -> tuple[Step, ...]:
+    """Everything that can be checked, in the original's execution order; `facts` are the original's.
+
+    Those are the pools and layers of `heads` and every op behind them that has a rule in `tails` and whose
+    values both models have.
+    """
+    links = {link.output: link for head in heads for link in head.layers}
+    pools = [step for head in heads if head.pool for step in _pool(candidate, head)]
+    made = set(candidate.graph.producers)
+    found, tracked = pools, {}
+    for node in facts.model.graph.order:
+        output = node.outputs[0] if node.outputs else ""
+        link = links.get(output)
+        if link is not None:
+            found.append(Step(output, link.candidate_output, (link.candidate_input,), link=link))
+            tracked[output] = link.candidate_output
+        elif output in made and _recomputable(facts, node, tracked):
+            inputs = tuple(tracked.get(name) for name in node.inputs)
+            found.append(Step(output, output, inputs, node=node))
+            tracked[output] = output
+    return tuple(found)
+
+
+def names(steps: Sequence[Step]) -> tuple[str, ...]:
+    """The candidate's values that the steps read: what to fetch."""
+    found = {name: None for step in steps for name in (*step.inputs, step.output) if name}
+    return tuple(found)
+
+
+def _pool(candidate: Model, head: HeadLink) -> list[Step]:
+    for node in candidate.graph.consumers.get(head.feature_map, ()):
+        if POOLS.get(node.op) == head.pool:
+            return [Step(node.outputs[0], node.outputs[0], (head.feature_map,), head=head)]
+    return []
+
+
+def _recomputable(facts: Facts, node: Node, tracked: Mapping[str, str]) -> bool:
+    """Whether an op acts on rows of class vectors and is one that `tails` knows."""
+    if node.op not in tails.RULES or not any(name in tracked for name in node.inputs):
+        return False
+    fixed = [name for name in node.inputs if name and name not in tracked]
+    if not all(is_constant(facts.model, name) for name in fixed):
+        return False
+    shapes = [facts.value(name).shape for name in (node.inputs[0], node.outputs[0])]
+    axis = node.attribute("axis")
+    flat = all(shape is None or len(shape) == 2 for shape in shapes)
+    return flat and (node.op not in tails.LAST_AXIS or axis in (None, 1, -1))
+
+
+def check(
+    original: Model,
+    steps: Sequence[Step],
+    trials: Sequence[Mapping[str, Array]],
+    runner: Runner,
+    arithmetic: Arithmetic = limits.FLOAT32,
+    *,
+    delta: float = limits.DELTA,
+    values: int | None = None,
+) -> LocalCheck:
+    """Compare every step over all trials; a trial maps value names of the candidate to its values.
+
+    `values` is N, the number of values compared in the whole verification; without it those of the steps.
+    Weights are read once, in blocks of 32 MB; `runner` computes constant expressions only.
+    """
+    count = sum(trial[step.output].size for step in steps for trial in trials)
+    factor = limits.confidence(max(count, values or 0), delta)
+    results: list[LayerResult] = []
+    notes: list[str] = []
+    total, widest = Comparison(), 0
+    for step in steps:
+        outcome, width = _step(original, step, trials, runner, arithmetic, factor)
+        if outcome is None:
+            notes.append(f"{step.name} was not recomputed in float64: no rule for its form")
+            continue
+        widest, total = max(widest, width), total.merged(outcome)
+        results.append(LayerResult(step.name, outcome.max_abs, outcome.limit, outcome.ok))
+    broken = next((layer.name for layer in results if not layer.ok), None)
+    text = (
+        "each original layer in float64 from the candidate's own input: lambda u sqrt(Q), Q the sum of "
+        f"squared partial sums; lambda = {factor:.2f}, {arithmetic.text}, K <= {widest}, n counted per row, "
+        f"N = {max(count, values or 0)}, delta = {delta:g}"
+    )
+    return LocalCheck(tuple(results), broken, text, total, tuple(notes))
+
+
+def _step(
+    original: Model,
+    step: Step,
+    trials: Sequence[Mapping[str, Array]],
+    runner: Runner,
+    arithmetic: Arithmetic,
+    factor: float,
+) -> tuple[Comparison | None, int]:
+    """The comparison and K."""
+    if step.node is not None:
+        return _tail(original, step, trials, runner, arithmetic), 0
+    pairs = [(trial[step.inputs[0] or ""], trial[step.output]) for trial in trials]
+    if step.head is not None:
+        return pool(step.head, pairs, arithmetic, factor), prod(step.head.window)
+    link = step.link
+    layer = fully_connected(original, link, runner) if link is not None else None
+    if layer is None or link is None:
+        return None, 0
+    return dense(layer, link, pairs, arithmetic, factor), layer.inputs
+
+
+def dense(
+    layer: FullyConnected,
+    link: LayerLink,
+    pairs: Sequence[tuple[Array, Array]],
+    arithmetic: Arithmetic,
+    factor: float,
+) -> Comparison:
+    """A fully connected layer against pairs of (map [N, C, *S], result [N, F, *S']), each window a row."""
+    views = [windows(_as_map(given, len(link.kernel)), link.kernel, link.dilations) for given, _ in pairs]
+    results = [rows(result) for _, result in pairs]
+    total, extra = Comparison(), layer.alpha != 1.0 or link.weight.how == "folded"
+    split = _split(layer.inputs, link)
+    for start in range(0, layer.outputs, layer.block_rows):
+        stop = min(start + layer.block_rows, layer.outputs)
+        weight = layer.block(start, stop)
+        bias = None if layer.bias is None else layer.bias[start:stop]
+        for view, result in zip(views, results, strict=True):
+            if result.shape != (prod(view.shape[: 1 + len(link.kernel)]), layer.outputs):
+                return _misfit(result)
+            for first, block in row_blocks(view, link.weight.axes if prod(link.kernel) > 1 else ()):
+                if block.shape[1] != layer.inputs:
+                    return _misfit(result)
+                found = limits.sums(weight, bias, np.asarray(block, np.float64), split)
+                if extra:  # a folded factor rounds every weight once more
+                    found.quadratic[...] += found.squares
+                given = result[first : first + len(block), start:stop]
+                limit = limits.of_sums(found, arithmetic, factor)
+                total = total.merged(limits.compare(given, found.y, limit))
+    return total
+
+
+def _misfit(result: Array) -> Comparison:
+    """Shapes that don't fit: different, whatever the limit."""
+    return Comparison(result.size, np.inf, np.inf, 0.0)
+
+
+def _as_map(value: Array, spatial: int) -> Array:
+    return value.reshape(*value.shape, *(1,) * (2 + spatial - value.ndim))
+
+
+def _split(inputs: int, link: LayerLink) -> tuple[int, int]:
+    """(groups, members) of the flattened axis: channels and positions, in their stored order."""
+    cells = prod(link.kernel)
+    channels = inputs // cells
+    last = link.weight.axes[-1:] == (1,)
+    return (cells, channels) if last else (channels, cells)
+
+
+def pool(
+    head: HeadLink, pairs: Sequence[tuple[Array, Array]], arithmetic: Arithmetic, factor: float
+) -> Comparison:
+    """The pool in front of a head: map [N, C, *S] -> [N, C, *S'], over its window or the whole map."""
+    total = Comparison()
+    for given, result in pairs:
+        spatial = given.ndim - 2
+        kernel = head.pool_kernel or given.shape[2:]
+        if head.pool_kernel is None and result.shape[2:] not in ((), (1,) * spatial):
+            return _misfit(result)
+        view = windows(given, kernel).reshape(-1, given.shape[1], prod(kernel))
+        flat = rows(result)
+        if flat.shape != view.shape[:2]:
+            return _misfit(result)
+        for start in range(0, len(view), 64):
+            block = np.asarray(view[start : start + 64], np.float64)
+            expected, limit = _pooled(head, block, arithmetic, factor)
+            total = total.merged(limits.compare(flat[start : start + 64], expected, limit))
+    return total
+
+
+def _pooled(head: HeadLink, block: Floats, arithmetic: Arithmetic, factor: float) -> tuple[Floats, Floats]:
+    count = block.shape[-1]
+    if head.pool == "max":
+        expected = block.max(-1)
+        return expected, arithmetic.stored * np.abs(expected)
+    weight = np.full((1, count), 1.0 if head.pool == "sum" else 1.0 / count)
+    found = limits.sums(weight, None, block.reshape(-1, count), (1, count))
+    limit = limits.of_sums(found, arithmetic, factor)
+    return found.y.reshape(block.shape[:-1]), limit.reshape(block.shape[:-1])
+
+
+def _tail(
+    original: Model,
+    step: Step,
+    trials: Sequence[Mapping[str, Array]],
+    runner: Runner,
+    arithmetic: Arithmetic,
+) -> Comparison | None:
+    node = step.node
+    if node is None:
+        return None
+    fixed: list[Floats | None] = [
+        np.asarray(constant(original, name, runner), np.float64) if name and twin is None else None
+        for name, twin in zip(node.inputs, step.inputs, strict=True)
+    ]
+    total = Comparison()
+    for trial in trials:
+        result = rows(trial[step.output])
+        values = [
+            np.asarray(rows(trial[twin]), np.float64) if twin else _flat(value)
+            for value, twin in zip(fixed, step.inputs, strict=True)
+        ]
+        if any(len(value) not in (1, len(result)) for value in values if value.ndim == 2):
+            return _misfit(result)
+        found = tails.evaluate(node, values, arithmetic)
+        if found is None:
+            return None
+        if found[0].shape != result.shape:
+            return _misfit(result)
+        total = total.merged(limits.compare(result, *found))
+    return total
+
+
+def _flat(value: Floats | None) -> Floats:
+    """A constant as it broadcasts over rows: a vector or one number; an absent input is an empty array."""
+    return np.zeros(0) if value is None else value.reshape(-1)

@@ -1,0 +1,53 @@
+"""Feature maps as rows: what a fully connected layer reads at each place of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from onnxscope.proof.limits import Array
+
+_BLOCK = 1 << 24
+"""Numbers of one block of rows: 64 MB in float32."""
+
+
+def windows(value: Array, kernel: Sequence[int], dilations: Sequence[int] = ()) -> Array:
+    """A view [N, *S', C, *kernel] of every window of a map [N, C, *S], stride 1, S' = S - d (kernel - 1).
+
+    Raises ValueError where the map is smaller than a window.
+    """
+    axes = tuple(range(2, 2 + len(kernel)))
+    steps = tuple(dilations) or (1,) * len(kernel)
+    spans = tuple(step * (size - 1) + 1 for size, step in zip(kernel, steps, strict=True))
+    view = np.lib.stride_tricks.sliding_window_view(value, spans, axis=axes)
+    thin: Any = (..., *(slice(None, None, step) for step in steps))
+    return np.moveaxis(view[thin], 1, 1 + len(kernel))
+
+
+def row_blocks(view: Array, axes: Sequence[int] = ()) -> Iterator[tuple[int, Array]]:
+    """Windows [N, *S', C, *kernel] as blocks of rows [r, K]: (index of the first row, block).
+
+    `axes` is the order that the original flattens the map's axes in: (1, 2, 3) is channels first (the
+    default), (2, 3, 1) channels last. Only one block is in memory at a time.
+    """
+    spatial = (view.ndim - 2) // 2
+    places = view.shape[: 1 + spatial]
+    inner = view.shape[1 + spatial :]
+    order = tuple(axis - 1 for axis in axes) or tuple(range(len(inner)))
+    count, width = prod(places), prod(inner)
+    size = max(1, _BLOCK // max(1, width))
+    for start in range(0, count, size):
+        flat = np.arange(start, min(start + size, count))
+        block = view[np.unravel_index(flat, places)]
+        yield start, block.transpose(0, *(1 + axis for axis in order)).reshape(len(flat), width)
+
+
+def rows(value: Array) -> Array:
+    """A value [N, F] or [N, F, *S'] as rows [N * prod(S'), F]: one row per cell, cells in row-major order."""
+    if value.ndim <= 2:
+        return value.reshape(len(value), -1) if value.ndim else value.reshape(1, 1)
+    return np.moveaxis(value, 1, -1).reshape(-1, value.shape[1])
