@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
 from onnxscope import documents
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Path: TypeAlias = "str | os.PathLike[str]"
 Source: TypeAlias = "Model | Path"
+Progress: TypeAlias = "Callable[[str], None]"
 
 
 class ConversionOptions(TypedDict, total=False):
@@ -110,6 +111,7 @@ def convert(
     force: bool = False,
     verify: bool = True,
     provider: str = "cpu",
+    progress: Progress | None = None,
     **options: Unpack[ConversionOptions],
 ) -> Conversion:
     """Turn the fully connected head of a model into convolutions and write the new model to `path`.
@@ -117,7 +119,7 @@ def convert(
     With `verify` (needs onnxruntime) the finished file is compared with the original on `provider` before it
     gets its name: where that fails nothing appears at `path`, and `<path>.proof.json` says what differs.
     `external_data` puts weights into `<path>.data`, `force` replaces an existing file; the model's own file
-    is never written.
+    is never written. `progress` is told in a few words what begins.
 
     Raises ConversionFailed where nothing converts or the proof fails (its `conversion` holds the result),
     UsageError for an option or path that doesn't fit, FileError for a model that can't be used and
@@ -135,7 +137,7 @@ def convert(
     if verify:
         _check_runtime(provider)
     with staged(converted, target, external_data=external_data, force=force) as file:
-        proof = _proved(planned, file.path, target, provider) if verify else None
+        proof = _proved(planned, file.path, target, provider, progress) if verify else None
         if proof is not None and not proof.equivalent:
             failed = _conversion_of(planned, converted, None, proof)
             reason = f"the converted model failed its proof ({proof.document['reason']})"
@@ -161,6 +163,7 @@ def verify(
     dense: Sequence[tuple[int, int]] = (),
     latency: bool = False,
     timeout: float | None = None,
+    progress: Progress | None = None,
 ) -> Proof:
     """Run two models on the same inputs in onnxruntime and say whether they are equivalent.
 
@@ -168,7 +171,8 @@ def verify(
     `all`). `trials` input draws per family come from `seed`, or `inputs` names a file or folder with them.
     Limits are computed from the arithmetic unless `rtol` or `atol` gives one. `layers` compares every
     intermediate value that both models have, `dense` lists input sizes (H, W) in pixels for the check on
-    every window, `latency` measures both models, `timeout` is in seconds per call of the runtime.
+    every window, `latency` measures both models, `timeout` is in seconds per call of the runtime,
+    `progress` is told in a few words what begins.
 
     The result is true where the models are equivalent. Raises FileError for a file that can't be used,
     UsageError for an argument that doesn't fit, RuntimeFailure where onnxruntime can't do it.
@@ -191,7 +195,7 @@ def verify(
         latency=latency,
         timeout=timeout,
     )
-    return _verified(request, request.candidate)
+    return _verified(request, request.candidate, progress)
 
 
 def nothing_converts(found: Plan) -> ConversionFailed:
@@ -297,7 +301,7 @@ def _hinted(error: RuntimeFailure) -> RuntimeFailure:
     return RuntimeFailure(error.message, where=error.where, help=text)
 
 
-def _proved(planned: Planned, path: str, target: str, provider: str) -> Proof:
+def _proved(planned: Planned, path: str, target: str, provider: str, progress: Progress | None) -> Proof:
     """The verification of a finished file; where it fails its document goes to `<target>.proof.json`."""
     from onnxscope.proof.result import Request
 
@@ -305,7 +309,7 @@ def _proved(planned: Planned, path: str, target: str, provider: str) -> Proof:
     original = planned.model.path
     request = Request(original, path, (provider,), trials=1, shapes=options.shapes, dims=options.dims)
     try:
-        proof = _verified(request, target)
+        proof = _verified(request, target, progress)
     except RuntimeFailure as error:
         _keep(_impossible(error, original, target), target)
         message = str(error).replace(path, target)
@@ -330,9 +334,9 @@ def _keep(proof: Proof, target: str) -> None:
     save_text(proof.to_json(), f"{target}.proof.json")
 
 
-def _verified(request: Request, shown: str) -> Proof:
+def _verified(request: Request, shown: str, progress: Progress | None) -> Proof:
     """Run a verification; `shown` is the candidate's path for readers."""
     from onnxscope.documents.verification import verification
     from onnxscope.proof.verify import verify
 
-    return Proof(verification(verify(request), request.original, shown))
+    return Proof(verification(verify(request, progress), request.original, shown))

@@ -40,7 +40,7 @@ def verdict(equivalent):
     """A stand-in for the verification, which sees a finished file; the paths it was asked about are kept."""
     seen = []
 
-    def verified(request, shown):
+    def verified(request, shown, progress):
         onnx.checker.check_model(request.candidate)
         seen.append(request)
         result = Verification(
@@ -245,7 +245,7 @@ def test_a_failed_proof_leaves_only_its_document(run, tmp_path, monkeypatch):
 
 
 def test_an_impossible_proof_is_4(run, tmp_path, monkeypatch):
-    def fails(request, shown):
+    def fails(request, shown, progress):
         raise RuntimeFailure("the session crashed", where=request.candidate)
 
     monkeypatch.setattr(api, "_verified", fails)

@@ -8,7 +8,7 @@ from onnxscope import __version__
 from onnxscope.cli.converting import convert
 from onnxscope.cli.options import general
 from onnxscope.cli.reporting import report
-from onnxscope.cli.verifying import providers
+from onnxscope.cli.verifying import providers, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
@@ -23,4 +23,5 @@ def app(ctx: click.Context) -> None:
 
 app.add_command(report)
 app.add_command(convert)
+app.add_command(verify)
 app.add_command(providers)

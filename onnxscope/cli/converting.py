@@ -103,7 +103,7 @@ def convert(
     from onnxscope.results import Plan
 
     try:
-        with working(f"converting {model}", quiet=settings.quiet):
+        with working(f"converting {model}", quiet=settings.quiet) as say:
             if out is None or dry_run:
                 found: Plan = api.plan(model, **options)
             else:
@@ -114,6 +114,7 @@ def convert(
                     force=force,
                     verify=not no_verify,
                     provider=provider,
+                    progress=say,
                     **options,
                 )
     except ConversionFailed as failure:

@@ -102,8 +102,8 @@ def verify(
     from onnxscope.cli.output import deliver
     from onnxscope.cli.progress import working
 
-    with working(f"verifying {candidate}", quiet=settings.quiet):
-        proof = api.verify(original, candidate, provider=provider, **given)
+    with working(f"verifying {candidate}", quiet=settings.quiet) as say:
+        proof = api.verify(original, candidate, provider=provider, progress=say, **given)
     to_file = output not in (None, "-")
     deliver(_rendered(proof, form, to_file, settings), output, candidate)
     return 0 if proof.equivalent else 1

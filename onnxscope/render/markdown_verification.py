@@ -59,6 +59,8 @@ def _run(run: RunEntry) -> Iterator[str]:
         yield from table(titles, rows, _NUMBERS)
     for account, names in measures.accounts(run["outputs"]).items():
         yield from ("", f"Limit of {', '.join(map(code, names))}: {escaped(account)}")
+    if measures.limits_differ(run["outputs"]) or measures.limits_differ(run["layers"]):
+        yield from ("", f"Note: {escaped(measures.PER_ELEMENT)}.")
     if run["latency"] is not None:
         yield from ("", f"Latency: {escaped(measures.latency(run['latency']))}.")
 

@@ -12,6 +12,7 @@ from onnxscope.documents.verification import (
     SpecialsEntry,
     TrialEntry,
     VerificationDocument,
+    VerifiedLayerEntry,
 )
 from onnxscope.render.blocks import plural
 from onnxscope.render.words import clean, number, shape
@@ -137,6 +138,17 @@ def _size(trial: TrialEntry) -> str:
     return shown or "no inputs"
 
 
+PER_ELEMENT = (
+    "limits differ from element to element: the one shown is where the difference came nearest to it, which"
+    " needn't be where the difference is largest"
+)
+
+
+def limits_differ(rows: Sequence[OutputEntry] | Sequence[VerifiedLayerEntry]) -> bool:
+    """Whether a row holds although its largest difference is above the limit shown."""
+    return any(row["ok"] and (row["max_abs"] or 0) > (row["limit"] or 0) for row in rows)
+
+
 def specials(output: OutputEntry) -> str:
     """NaN and infinities, where there are any: `NaN 3 in both, 1 in the candidate only`."""
     parts = [_special(word, output[key]) for word, key in (("NaN", "nan"), ("Inf", "inf"))]  # type: ignore[literal-required]
@@ -187,10 +199,17 @@ def summary(document: VerificationDocument) -> str:
     parts = [f"{head} {asked}: {plural(len(run['trials']), 'trial')}"]
     if worst is not None:
         found = f"largest difference {error(worst['max_abs'])} in {clean(worst['name'])}"
-        parts.append(f"{found}, {multiple(worst['would_pass_at'])} of its limit {error(worst['limit'])}")
+        parts.append(f"{found}, {_against(worst)}")
     if run["first_divergence"]:
         parts.append(f"first divergence at {clean(run['first_divergence'])}")
     return ", ".join(parts)
+
+
+def _against(output: OutputEntry) -> str:
+    if output["would_pass_at"] is None:
+        return "NaN or infinite on one side"
+    share = multiple(output["would_pass_at"])
+    return f"at most {share} of the limit" if output["ok"] else f"{share} times the limit"
 
 
 def _severity(output: OutputEntry) -> float:

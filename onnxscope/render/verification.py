@@ -68,6 +68,8 @@ def _outputs(run: RunEntry, width: int) -> Iterator[Styled]:
         Column("", tuple(measures.verdict(row["ok"]) for row in found)),
     ]
     yield from table(columns, width, SQUEEZE)
+    if measures.limits_differ(found):
+        yield from hanging(measures.PER_ELEMENT, width, "  ", "  ", "faint")
     for row in found:
         special = measures.specials(row)
         if special:
@@ -96,6 +98,8 @@ def _layers(run: RunEntry, width: int) -> Iterator[Styled]:
         Column("", tuple(measures.verdict(row["ok"]) for row in shown)),
     ]
     yield from table(columns, width, SQUEEZE)
+    if measures.limits_differ(shown):
+        yield from hanging(measures.PER_ELEMENT, width, "  ", "  ", "faint")
     if len(found) > MOST_LAYERS:
         yield "", f"  ... and {len(found) - MOST_LAYERS} more (--format json lists all)"
 
