@@ -104,3 +104,8 @@ class Facts:
         """Whether a node only computes constants, which runtimes do once when they load the model."""
         outputs = [name for name in fact.node.outputs if name]
         return bool(outputs) and all(self.value(name, fact.scope).constant for name in outputs)
+
+    def is_fixed(self, fact: NodeFact) -> bool:
+        """Whether a node only computes with stored numbers, constants or defaults: weights on their way."""
+        outputs = [name for name in fact.node.outputs if name]
+        return bool(outputs) and all(self.value(name, fact.scope).fixed for name in outputs)

@@ -129,10 +129,10 @@ def _biased_layer(facts: Facts, fact: NodeFact, parameters: tuple[Parameter, ...
         ):
             continue
         shape = values[name].shape
-        if len(graph.consumers[name]) > 1 or shape is None or values[name].constant:
+        if len(graph.consumers[name]) > 1 or shape is None or values[name].fixed:
             continue
         features = shape[1] if producer.op == "Conv" else shape[-1]
-        weighted = any(facts.value(source, fact.scope).constant for source in producer.inputs)
+        weighted = any(facts.value(source, fact.scope).fixed for source in producer.inputs)
         if weighted and parameters[0].count == features:
             return fact.scope, producer.index
     return None
@@ -186,9 +186,9 @@ def kind_of(fact: NodeFact) -> str:
 
 def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
     values = [facts.value(name, fact.scope) for name in fact.node.inputs]
-    constant = [(index, value) for index, value in enumerate(values) if value.constant]
+    constant = [(index, value) for index, value in enumerate(values) if value.fixed]
     called = (fact.scope, fact.node.index) in facts.children  # the nodes inside use them
-    if not constant or called or facts.is_folded(fact):
+    if not constant or called or facts.is_fixed(fact):
         return
     roles = roles_of(fact)
     seen: set[tuple[str, str] | int] = set()
@@ -253,8 +253,9 @@ def _parameter(tensor: Tensor, name: str, role: str) -> Parameter:
 def _stored(facts: Facts, path: str, name: str, role: str, producer: Node | None) -> Parameter | None:
     """The parameter that a value is: a stored tensor, or one that ConstantOfShape generates."""
     value = facts.value(name, path)
-    if value.tensor is not None:
-        return _parameter(value.tensor, name, role)
+    tensor = value.tensor or value.default
+    if tensor is not None:
+        return _parameter(tensor, name, role)
     if producer is None or producer.op != "ConstantOfShape" or value.shape is None:
         return None
     return Parameter(

@@ -77,7 +77,7 @@ def trace(facts: Facts) -> ReceptiveFields:
             found[info.name] = (Field(1, 1, 0),) * len(shape)
     for fact in facts.main.nodes:
         names = [name for name in fact.node.outputs if name]
-        if not names or facts.value(names[0]).constant:
+        if not names or facts.value(names[0]).fixed:
             continue
         passed = _passed_on(facts, fact, names[0], found)
         step = None if passed is not None else _step(facts, fact, names[0], found)
@@ -108,7 +108,7 @@ def _step(facts: Facts, fact: NodeFact, output: str, found: dict[str, Axes]) -> 
     for name in fact.node.inputs:
         value = facts.value(name)
         shapes.append(value.shape)
-        constant = not name or value.constant or value.shape is None
+        constant = not name or value.fixed or value.shape is None
         fields.append(None if constant else found.get(name, (None,) * len(value.shape or ())))
     return _Step(fact, tuple(fields), tuple(shapes), shape, _pads(facts, fact))
 

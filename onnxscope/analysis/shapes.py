@@ -63,7 +63,10 @@ class _Engine:
             if info.name not in values:
                 values[info.name] = self.bindings.input_fact(info)
             elif info.name in defaults:  # a default that the caller may override: not a constant
-                values[info.name] = replace(values[info.name], constant=False, tensor=None, data=None)
+                tensor = graph.initializers[info.name]
+                values[info.name] = ValueFact(
+                    tensor.dtype, tensor.dims, origin="stored", overridable=True, default=tensor
+                )
         self.problems += self.bindings.problems
         _Scope(self, "", graph, values, None, self.model.opset, 0).run()
 
@@ -72,7 +75,7 @@ class _Engine:
         values = {tensor.name: stored(tensor) for tensor in graph.tensors}
         for sparse in graph.sparse:
             values[sparse.values.name] = ValueFact(
-                sparse.values.dtype, sparse.dims, origin="stored", constant=True
+                sparse.values.dtype, sparse.dims, origin="stored", constant=True, default=sparse.values
             )
         return values
 
@@ -168,8 +171,10 @@ class _Scope:
         for what, left, right in inferred.agree:
             if isinstance(left, int) and isinstance(right, int) and left != right:
                 self._problem(self.label(node), f"{node.op}: {what} don't match: {left} and {right}")
-        constant = answered and all(fact is None or fact.constant for fact in self._reads(node, inputs))
-        self._keep(node, rule, inferred, answered=answered, constant=constant)
+        reads = [fact for fact in self._reads(node, inputs) if fact is not None] if answered else [UNKNOWN]
+        constant = all(fact.constant for fact in reads)
+        overridable = not constant and all(fact.fixed for fact in reads)
+        self._keep(node, rule, inferred, answered=answered, constant=constant, overridable=overridable)
 
     def _reads(self, node: Node, inputs: Sequence[ValueFact | None]) -> Iterator[ValueFact | None]:
         """What the outputs of a node depend on: its inputs, what its graphs capture, random numbers."""
@@ -267,11 +272,19 @@ class _Scope:
         return scope
 
     def _keep(
-        self, node: Node, rule: Rule | None, inferred: Inferred, *, answered: bool, constant: bool = False
+        self,
+        node: Node,
+        rule: Rule | None,
+        inferred: Inferred,
+        *,
+        answered: bool,
+        constant: bool = False,
+        overridable: bool = False,
     ) -> None:
         for index, name in enumerate(node.outputs):
             if name:
                 fact = inferred.fact(index, constant=constant)
+                fact = replace(fact, overridable=True) if overridable else fact
                 self.values[name] = self.engine.bindings.completed(
                     fact, self.declared.get(name), f"{self.path}{name}"
                 )

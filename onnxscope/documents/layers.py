@@ -101,7 +101,7 @@ class Layers:
     def _source(self, fact: NodeFact) -> str | None:
         """The input that carries the data: the first one that isn't a constant, else the first one given."""
         given = [name for name in fact.node.inputs if name]
-        moving = (name for name in given if not self.facts.value(name, fact.scope).constant)
+        moving = (name for name in given if not self.facts.value(name, fact.scope).fixed)
         return next(moving, given[0] if given else None)
 
     def _field(self, fact: NodeFact) -> FieldEntry | None:

@@ -19,6 +19,7 @@ def problems(
     """Every row once, those of the file first."""
     rows = [
         *_storage(facts),
+        *_listed_twice(facts),
         *_namesakes(facts),
         *((p.where, p.message) for p in (*facts.problems, *fields.problems)),
     ]
@@ -36,6 +37,23 @@ def problems(
             ("memory", f"{count}; the others take {known} bytes, activation memory in all is unknown")
         )
     return [{"where": where, "message": message} for where, message in dict.fromkeys(rows)]
+
+
+def _listed_twice(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Initializers that are inputs too: constants up to IR 3, which demands it, defaults from IR 4 on."""
+    model = facts.model
+    names = [info.name for info in model.graph.inputs if info.name in model.graph.initializers]
+    if not names:
+        return
+    start = "1 initializer is" if len(names) == 1 else f"{len(names)} initializers are"
+    if model.ir_version < 4:
+        yield names[0], f"{start} listed as input too, as IR {model.ir_version} demands; taken as constant"
+    else:
+        yield (
+            names[0],
+            f"{start} listed as input too: a default that a caller may override (IR {model.ir_version}), "
+            "so what its numbers decide is left open; export without initializers as inputs to have it known",
+        )
 
 
 def _namesakes(facts: Facts) -> Iterator[tuple[str, str]]:

@@ -68,6 +68,15 @@ class ValueFact:
     """Content found by shape arithmetic."""
     tensor: Tensor | None = None
     """The stored tensor itself; its numbers are read only when `known` is asked."""
+    overridable: bool = False
+    """True for a default that a caller may override, and what is computed from it: fixed, but no constant."""
+    default: Tensor | None = None
+    """The stored tensor of such a default, or the non-zero numbers of a sparse one: counted, never read."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the value depends on stored numbers alone, whoever may override them."""
+        return self.constant or self.overridable
 
     def known(self) -> Data | None:
         """The content where it is known and small (at most DATA_LIMIT numbers), else None.

@@ -69,10 +69,12 @@ def _verdict(facts: Facts, fact: NodeFact, layouts: Layouts, share: float | None
 
     places = FULLY_CONNECTED[fact.node.op]
     operand, weight = fact.node.inputs[places.data], fact.node.inputs[places.weight]
-    if facts.value(operand, fact.scope).constant:
+    if facts.value(operand, fact.scope).fixed:
         return refuse("its weight is the left operand")
     if fact.scope:
         return refuse(f"it is inside {fact.scope.rstrip('/')}, not in the main graph")
+    if facts.value(weight).overridable:
+        return refuse("its weight is also an input of the model, which a caller may override")
     matrix = facts.value(weight).shape
     if matrix is None or facts.value(operand).shape is None:
         return refuse("its shapes are unknown")

@@ -78,8 +78,8 @@ def is_fully_connected(facts: Facts, fact: NodeFact) -> bool:
     places = FULLY_CONNECTED.get(fact.node.op)
     if places is None or len(fact.node.inputs) <= places.weight:
         return False
-    left = facts.value(fact.node.inputs[places.data], fact.scope).constant
-    right = facts.value(fact.node.inputs[places.weight], fact.scope).constant
+    left = facts.value(fact.node.inputs[places.data], fact.scope).fixed
+    right = facts.value(fact.node.inputs[places.weight], fact.scope).fixed
     return left != right
 
 
@@ -106,7 +106,7 @@ def _fresh(name: str, shape: Shape, pooled: str = "") -> Layout:
 def _step(facts: Facts, fact: NodeFact, found: Layouts) -> Layout | None:
     output = fact.node.outputs[0]
     shape = facts.value(output).shape
-    if shape is None or facts.value(output).constant or fact.node.op in ("Shape", "Size"):
+    if shape is None or facts.value(output).fixed or fact.node.op in ("Shape", "Size"):
         return None
     sources = [found[name] for name in fact.node.inputs if name in found]
     if fact.inferred.window is not None or (fact.rule and fact.rule.kind == "global_pool"):
@@ -152,7 +152,7 @@ def _same(step: _Step) -> Layout | None:
     first = step.sources[0]
     alike = all((other.kind, other.order) == (first.kind, first.order) for other in step.sources)
     values = [step.facts.value(name) for name in step.fact.node.inputs if name]
-    kept = any(value.shape == step.shape and not value.constant for value in values)
+    kept = any(value.shape == step.shape and not value.fixed for value in values)
     if not alike or not kept or step.fact.node.op in _MIXERS:
         return None
     return _fresh(step.output, step.shape, first.pooled) if first.kind == MAP and first.plain else first

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscope.analysis import params
 from onnxscope.analysis.params import Params
 from onnxscope.analysis.shapes import infer
+from onnxscope.files.read import loads
 from onnxscope.graph import Model
 
 
@@ -172,7 +173,6 @@ def test_sub_byte_weights_are_packed() -> None:
         ),
         opset_imports=[helper.make_opsetid("", 21)],
     )
-    from onnxscope.files.read import loads
 
     found = count(loads(proto.SerializeToString()))
     assert (found.total, found.bytes_by_dtype) == (15, {"int4": 8})  # 15 halves of a byte, rounded up
@@ -191,3 +191,43 @@ def test_columns_add_up() -> None:
     found = count(model)
     assert found.by_kind == {"conv": 224, "fc": 1280, "norm": 8}
     assert found.trainable == sum(used.total for used in found.layers.values()) == sum(found.by_kind.values())
+
+
+def _listed(lines: list[str], ir: int, **stored: tuple[int, ...]) -> Model:
+    """A model on x [1, 3, 4, 4] whose initializers are inputs too."""
+    infos = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 4])]
+    infos += [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in stored.items()]
+    tensors = [numpy_helper.from_array(np.zeros(dims, np.float32), name) for name, dims in stored.items()]
+    nodes = [node(line) for line in lines]
+    ends = [helper.make_empty_tensor_value_info(nodes[-1].output[0])]
+    graph = helper.make_graph(nodes, "g", infos, ends, tensors)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=ir)
+    return loads(proto.SerializeToString())
+
+
+@pytest.mark.parametrize("ir", [3, 4, 8])
+def test_initializers_that_are_inputs_too_are_parameters(ir: int) -> None:
+    """Conv (1*1*3 + 1)*8, BatchNorm 2*8 and 2*8 statistics, MatMul 4*5 behind a Transpose."""
+    lines = ["a = Conv(x, w, b)", "n = BatchNormalization(a, s, o, m, v)"]
+    lines += ["t = Transpose(f)", "y = MatMul(n, t)"]
+    stored = {"w": (8, 3, 1, 1), "b": (8,), "f": (5, 4), **{name: (8,) for name in "somv"}}
+    counted = count(_listed(lines, ir, **stored))
+    assert {layer.formula for layer in counted.layers.values()} == {
+        "(1*1*3 + 1)*8 = 32",
+        "2*8 = 16",
+        "5*4 = 20",
+    }
+    assert (counted.total, counted.trainable, counted.buffers) == (68, 68, 16)
+
+
+def test_a_sparse_initializer_counts_the_numbers_that_it_stores() -> None:
+    values = helper.make_tensor("w", TensorProto.FLOAT, [2], [1.0, 2.0])
+    sparse = helper.make_sparse_tensor(
+        values, helper.make_tensor("i", TensorProto.INT64, [2], [0, 5]), [4, 3]
+    )
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, s]) for n, s in (("x", 4), ("y", 3))]
+    graph = helper.make_graph(
+        [node("y = MatMul(x, w)")], "g", infos[:1], infos[1:], sparse_initializer=[sparse]
+    )
+    model = loads(helper.make_model(graph, ir_version=8).SerializeToString())
+    assert (count(model).total, layer(model).formula) == (2, "2")
