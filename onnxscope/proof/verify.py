@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure
-from onnxscope.proof import exact, local, providers, trials, weights
+from onnxscope.proof import exact, larger, latency, local, providers, trials, values, weights
 from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verification, WeightCounts
 from onnxscope.proof.setting import Pair, Setting, opened
 from onnxscope.proof.trials import Drawn, Outcome
@@ -126,15 +126,28 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     outcome = trials.compared(pair)
     use = _use(pair, asked, outcome.drawn)
     layers = [*_exact(pair), *_local(pair, outcome, notes)]
+    if setting.request.layers:
+        layers += _values(pair, outcome, notes)
     if setting.random:
         _random_note(setting, notes)
     if pair.tf32:
         notes.append("TF32 is on: operands are rounded to 11 bits, and the limits are those of TF32")
     if pair.level == "basic":
         notes.append("large weights: run with basic optimisation and no prepacking, not as deployed")
+    draw = outcome.drawn[0].draw
+    wide = tuple(larger.check(pair, size, draw, notes) for size in setting.request.dense)
+    timed = latency.measure(pair, draw, notes) if setting.request.latency else None
     first = next((layer.name for layer in layers if not layer.ok), None)
-    ok = first is None and all(output.ok for output in outcome.outputs)
-    return Run(ok, use, outcome.trials, outcome.outputs, tuple(layers), first)
+    ok = first is None and all(output.ok for output in outcome.outputs) and all(row.ok for row in wide)
+    return Run(ok, use, outcome.trials, outcome.outputs, tuple(layers), first, wide, timed)
+
+
+def _values(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
+    """Every value that both models have, on the first trial."""
+    found = values.check(pair, outcome.drawn[0], max(1, outcome.values))
+    if found.cause:
+        notes.append(found.cause)
+    return list(found.layers)
 
 
 def _use(pair: Pair, asked: str, drawn: Sequence[Drawn]) -> ProviderUse:
@@ -176,11 +189,11 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
         return []
     setting.progress("layers in float64")
     names = list(local.names(steps))
-    values = [pair.candidate(trial.feeds, names, pair.level) for trial in outcome.drawn[:LOCAL_TRIALS]]
+    drawn = [pair.candidate(trial.feeds, names, pair.level) for trial in outcome.drawn[:LOCAL_TRIALS]]
     found = local.check(
         setting.original,
         steps,
-        values,
+        drawn,
         pair.second,
         setting.arithmetic(tf32=pair.second.provider.tf32),
         values=outcome.values,

@@ -1,0 +1,161 @@
+"""Every intermediate value that both models have, compared: the first that differs, and whose error it is."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from onnxscope.graph import Node
+from onnxscope.proof import jitter
+from onnxscope.proof.compare import Tally, aligned, tolerance
+from onnxscope.proof.extract import runnable
+from onnxscope.proof.inputs import Feeds
+from onnxscope.proof.result import LayerResult
+from onnxscope.proof.setting import Pair
+from onnxscope.proof.trials import Drawn, discard
+
+CHUNK_BYTES = 64 << 20
+"""Values of one model that are held at once."""
+CHUNK_VALUES = 64
+"""Values asked for at once where their sizes aren't known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValueCheck:
+    """The common values in the original's execution order."""
+
+    layers: tuple[LayerResult, ...]
+    first_divergence: str | None
+    cause: str
+    """Whether the node made the error or passed it on; "" where nothing diverges."""
+
+
+def common(pair: Pair) -> list[tuple[str, Node]]:
+    """Values that a node of each model produces under one name, outputs of the models left out."""
+    original, candidate = pair.setting.original.graph, pair.setting.candidate.graph
+    declared = {info.name for info in original.outputs} | {info.name for info in candidate.outputs}
+    made = set(candidate.producers)
+    return [
+        (name, node)
+        for node in original.order
+        for name in node.outputs
+        if name and name in made and name not in declared
+    ]
+
+
+def check(pair: Pair, trial: Drawn, values: int) -> ValueCheck:
+    """Compare every common value on one trial, in chunks that bound memory.
+
+    Limits come from the jitter check, as for outputs; graphs run as they are written (no fusion), so that
+    every value exists. Raises RuntimeFailure where the runtime can't.
+    """
+    nodes = dict(common(pair))
+    tallies: dict[str, Tally] = {}
+    models = _jittered(pair)
+    try:
+        for names in _chunks(pair, list(nodes)):
+            pair.setting.progress(f"intermediate values {len(tallies) + 1} to {len(tallies) + len(names)}")
+            tallies.update(_chunk(pair, trial.feeds, names, models, values))
+    finally:
+        for model in models:
+            discard(model)
+    rows = tuple(_row(name, tally) for name, tally in tallies.items())
+    first = next((row.name for row in rows if not row.ok), None)
+    views = {link.input: link.candidate_input for head in pair.setting.heads for link in head.layers}
+    given = {info.name for info in pair.setting.interface.inputs}
+    cause = _cause(nodes[first], first, tallies, views, given) if first else ""
+    return ValueCheck(rows, first, cause)
+
+
+def _row(name: str, tally: Tally) -> LayerResult:
+    found = tally.result()
+    return LayerResult(name, found.max_abs, found.limit, found.ok)
+
+
+def _cause(
+    node: Node, name: str, tallies: Mapping[str, Tally], views: Mapping[str, str], given: Container[str]
+) -> str:
+    """In words: the errors of the node's inputs, as far as both models have them.
+
+    `views` names the candidate's map that a flattened value of the original is a view of.
+    """
+    sources = [source if source in tallies else views.get(source, source) for source in node.inputs]
+    known = [source for source in sources if source in tallies]
+    what = f"{name} diverges first, behind {node.op} {node.label}"
+    if not known and not any(source in given for source in sources):
+        return f"{what}, whose inputs only one model has"
+    worst = max((tallies[source].ratio for source in known), default=0.0)
+    own = tallies[name].result()
+    errors = f"inputs reach {worst:.2g} of their limits, the output {own.would_pass_at:.3g}"
+    made = "the node makes the error" if worst <= 1 else "it passes the error on"
+    return f"{what}: {made} ({errors})"
+
+
+def _jittered(pair: Pair) -> list[bytes | str]:
+    setting = pair.setting
+    request = setting.request
+    if request.rtol is not None or request.atol is not None or not jitter.weights(setting.original):
+        return []
+    arithmetic = setting.arithmetic(tf32=pair.tf32)
+    changed = (
+        jitter.jittered(setting.original, arithmetic, seed=request.seed, run=run)
+        for run in range(jitter.FEW_RUNS)
+    )
+    return [runnable(model, setting.folder) for model in changed]
+
+
+def _chunks(pair: Pair, names: Sequence[str]) -> Iterator[list[str]]:
+    """Names in order, in groups of at most 64 MB and 64 values."""
+    group: list[str] = []
+    held = 0
+    for name in names:
+        shape = pair.setting.facts.value(name).shape
+        sizes = [size for size in shape or () if isinstance(size, int)]
+        size = 4 * prod(sizes)
+        if group and (held + size > CHUNK_BYTES or len(group) >= CHUNK_VALUES):
+            yield group
+            group, held = [], 0
+        group.append(name)
+        held += size
+    if group:
+        yield group
+
+
+def _chunk(
+    pair: Pair, feeds: Feeds, names: list[str], models: Sequence[bytes | str], values: int
+) -> dict[str, Tally]:
+    left = pair.original(feeds, names, "none")
+    right = pair.candidate(feeds, names, "none")
+    runs = [pair.first.run(model, feeds, names, optimization="none") for model in models]
+    found: dict[str, Tally] = {}
+    for name in names:
+        tally = found[name] = Tally(name)
+        limit = _limit(pair, left[name], [run[name] for run in runs], values)
+        given = right[name]
+        if isinstance(given, np.ndarray) and given.dtype.kind == "f" and left[name].dtype.kind == "f":
+            given = given.astype(left[name].dtype, copy=False) if given.itemsize < 4 else given
+        tally.add(_lifted(left[name], given), given, limit)
+    return found
+
+
+def _lifted(original: Any, candidate: Any) -> Any:
+    """The original in the candidate's shape where that only has axes of size 1 more."""
+    if isinstance(original, np.ndarray) and isinstance(candidate, np.ndarray):
+        pair = aligned(original, candidate)
+        return original if pair is None else original.reshape(candidate.shape)
+    return original
+
+
+def _limit(pair: Pair, value: Any, runs: Sequence[Any], values: int) -> Any:
+    request = pair.setting.request
+    if request.rtol is not None or request.atol is not None:
+        return tolerance(value, request.rtol, request.atol)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiub":
+        return 0.0
+    arithmetic = pair.setting.arithmetic(tf32=pair.tf32)
+    usable = [run for run in runs if isinstance(run, np.ndarray) and run.shape == value.shape]
+    return jitter.limit(value, usable, values=values, arithmetic=arithmetic) if usable else 0.0
