@@ -17,6 +17,9 @@ _COLUMNS = (
 _FORMULAS = ("formula_shape", "formula_params", "formula_macs")
 _GROUPS = ("name", "layers", "ops", "output", "output_shape", "params", "bytes", "macs")
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a cell begins that spreadsheets run."""
+
 Cell = int | str | None
 """An empty cell is an unknown or absent value; 0 is a zero."""
 
@@ -40,8 +43,17 @@ def csv(document: ReportDocument, *, explain: bool = False) -> str:
 
 
 def _cells(row: Iterable[Cell]) -> list[Cell]:
-    """Without control characters, which a terminal would act on and a spreadsheet can't read."""
-    return [clean(cell) if isinstance(cell, str) else cell for cell in row]
+    """Cells that neither a terminal nor a spreadsheet acts on; numbers stay numbers."""
+    return [_harmless(cell) if isinstance(cell, str) else cell for cell in row]
+
+
+def _harmless(text: str) -> str:
+    """Without control characters, and with an apostrophe in front of what would be a formula.
+
+    Source: OWASP, "CSV Injection"; a leading tab or carriage return is written as an escape by `clean`.
+    """
+    shown = clean(text)
+    return f"'{shown}" if shown[:1] in FORMULA or text[:1] in FORMULA else shown
 
 
 def _layer(layer: LayerEntry) -> Iterator[Cell]:

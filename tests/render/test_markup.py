@@ -125,3 +125,21 @@ def test_notebook_html_is_whole_and_safe(sample):
     tags.close()
     assert tags.open == []
     assert tags.seen <= {"div", "p", "b", "table", "tr", "th", "td", "ul", "li", "style"}
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+x", "'+x"),
+        ("-x", "'-x"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\\t=1"),
+        ("\r=1", "'\\r=1"),
+        ("a=1", "a=1"),
+    ],
+)
+def test_csv_holds_nothing_that_a_spreadsheet_runs(name, cell):
+    document = mnist()
+    document["layers"][0]["name"] = name
+    assert next(reader.DictReader(io.StringIO(csv(document))))["name"] == cell
