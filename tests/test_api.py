@@ -83,6 +83,13 @@ def test_rows_can_be_chosen():
     [
         {"shapes": {"nope": (1,)}},
         {"shapes": {"input": (1, 2)}},
+        {"shapes": {"input": 3}},
+        {"shapes": {"input": "1,1,28,28"}},
+        {"shapes": {"input": (1, 1, -28, 28)}},
+        {"shapes": {"input": (1, 1, 28.5, 28)}},
+        {"shapes": {"input": (1, 1, "", 28)}},
+        {"shapes": {"input": ("N", 1, 28, 28)}, "dims": {"N": -1}},
+        {"shapes": {"input": ("N", 1, 28, 28)}, "dims": {"N": "x"}},
         {"dims": {"nope": 1}},
         {"sort": "x"},
         {"top": 0},
@@ -107,6 +114,11 @@ def test_a_report_shows_itself():
     assert "(5*5*1 + 1)*32 = 832" in report.to_text(explain=True)
     assert str(report) == report.to_text()
     assert report._repr_html_().startswith("<div>")
+    assert "rows shown" not in report._repr_html_()
+    grouped = onnxscope.report(MNIST, depth=1, sort="params", top=2)._repr_html_()
+    assert "2 of 6 rows shown" in grouped
+    assert '<th style="text-align: right">layers</th>' in grouped
+    assert "pool1" not in grouped
     assert repr(report).endswith("mnist_conv.onnx': 6 layers, 217706 parameters, 1589760 MACs>")
     assert "\x1b[" in report.to_text(color=True)
     assert max(map(len, report.to_text(width=70).split("\n"))) <= 70

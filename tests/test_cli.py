@@ -80,6 +80,15 @@ def test_options_of_the_contract(run):
         assert option in out
 
 
+@pytest.mark.parametrize("command", ["report", "convert", "verify"])
+def test_examples_in_the_help_keep_their_lines(run, command):
+    _, out, _ = run(command, "--help")
+    examples = [line for line in out.splitlines() if line.startswith(f"  onnxscope {command} ")]
+    assert len(examples) >= 3
+    assert "\\" not in out
+    assert "\b" not in out
+
+
 def test_sort_keys_are_those_of_the_documents():
     assert reporting.SORT_KEYS == documents.SORT_KEYS
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import SupportsIndex
 
 from onnxscope.analysis.facts import Problem
 from onnxscope.errors import UsageError
@@ -31,8 +32,9 @@ class Bindings:
         """Check the user's bindings against the model. Raises UsageError."""
         stored = model.graph.initializers
         inputs = {info.name: info for info in model.graph.inputs if info.name not in stored}
-        bindings = cls(dims=dict(dims))
-        for name, sizes in shapes.items():
+        bindings = cls(dims={name: _number(size, f"--dim {name}") for name, size in dims.items()})
+        for name, given in shapes.items():
+            sizes = _sizes(name, given)
             bindings._bind_input(inputs, name, sizes)
         bindings._check_dims(model, inputs, dims)
         return bindings
@@ -144,6 +146,23 @@ class Bindings:
             for size, d in zip(fact.shape, declared.shape, strict=True)
         )
         return fact if shape == fact.shape else replace(fact, shape=shape)
+
+
+def _sizes(name: str, given: object) -> tuple[int | str, ...]:
+    """The sizes of an input as Python callers may give them (numpy's integers too). Raises UsageError."""
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):
+        raise UsageError(
+            f"--shape {name}: {given!r} is no list of sizes", help="for example (1, 3, 224, 224)"
+        )
+    return tuple(
+        size if isinstance(size, str) and size else _number(size, f"--shape {name}") for size in given
+    )
+
+
+def _number(size: object, where: str) -> int:
+    if isinstance(size, SupportsIndex) and size.__index__() >= 0:
+        return size.__index__()
+    raise UsageError(f"{where}: {size!r} is not a whole number of at least 0", help="sizes count elements")
 
 
 def _declared_size(declared: DimDecl, fallback: str, invented: bool = False) -> Size:

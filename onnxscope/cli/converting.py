@@ -85,12 +85,12 @@ def convert(
     form_of_text: str,
     **given: Any,
 ) -> None:
-    r"""Turn the fully connected layers of MODEL into convolutions and write the result to OUT.
+    """Turn the fully connected layers of MODEL into convolutions and write the result to OUT.
 
     The new model takes larger inputs and answers with a map, one cell per window. It is compared with MODEL
     in onnxruntime before it gets its name; where that fails no file appears and OUT.proof.json says why.
 
-    \b
+    \N{BACKSPACE}
     onnxscope convert model.onnx --dry-run
     onnxscope convert model.onnx -o fcn.onnx
     onnxscope convert model.onnx -o same.onnx --output vector      a drop-in: same inputs and outputs

@@ -56,12 +56,12 @@ def report(
     sort: str,
     top: int | None,
 ) -> None:
-    r"""Shapes, parameters, multiply-accumulates (MACs) and memory of MODEL, layer by layer.
+    """Shapes, parameters, multiply-accumulates (MACs) and memory of MODEL, layer by layer.
 
     MODEL is an ONNX file, or - for standard input. Sizes that the file leaves free stay symbols unless
     --shape or --dim gives them a number.
 
-    \b
+    \N{BACKSPACE}
     onnxscope report model.onnx
     onnxscope report model.onnx --dim batch=1 --explain
     onnxscope report model.onnx --shape input=N,3,H,W      map sizes as formulas of H and W

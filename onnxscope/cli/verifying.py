@@ -84,12 +84,12 @@ def verify(
     output: str | None,
     **given: Any,
 ) -> int:
-    r"""Run ORIGINAL and CANDIDATE on the same inputs and say whether they are equivalent.
+    """Run ORIGINAL and CANDIDATE on the same inputs and say whether they are equivalent.
 
     Exit code 0: equivalent. 1: not. 4: the runtime can't do it, or silently used another provider. Limits
     are computed from the arithmetic of the models, and every number comes from a seed.
 
-    \b
+    \N{BACKSPACE}
     onnxscope verify model.onnx fcn.onnx
     onnxscope verify model.onnx fcn.onnx --layers --dense 384x384
     onnxscope verify model.onnx model.onnx --provider cpu/cuda --format markdown

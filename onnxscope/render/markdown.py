@@ -132,6 +132,9 @@ def _totals(document: ReportDocument) -> Iterator[str]:
     )
     share = totals["macs_coverage"]
     bound = "" if share == 1 else f"a lower bound: counted for {percent(share)} of the nodes that multiply; "
+    counted = words.MACS_UNKNOWN if totals["macs"] is None else f"{bound}{words.MACS}"
+    peak = totals["peak_activation_bytes"]
+    undecided = peak is None and totals["activation_bytes"] is not None
     rows = [
         ("parameters", number(totals["params"]), "each stored number once"),
         (
@@ -140,13 +143,13 @@ def _totals(document: ReportDocument) -> Iterator[str]:
             f"as the layers use them: {kinds}" if kinds else "",
         ),
         ("buffers", number(totals["buffers"]), "running means and variances"),
-        ("MACs", number(totals["macs"]), f"{bound}{words.MACS}"),
+        ("MACs", number(totals["macs"]), counted),
         ("weights", words.size_in_bytes(totals["weight_bytes"]), dtypes),
         ("activations", words.size_in_bytes(totals["activation_bytes"]), "all values of one run"),
         (
             "peak",
-            words.size_in_bytes(totals["peak_activation_bytes"]),
-            "most activations alive at once, no reuse in place",
+            "open" if undecided else words.size_in_bytes(peak),
+            words.PEAK_OPEN if undecided else "most activations alive at once, no reuse in place",
         ),
     ]
     yield from ("## Totals", "")

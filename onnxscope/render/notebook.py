@@ -43,15 +43,37 @@ def _title(document: ReportDocument) -> Iterator[str]:
 
 def _layers(document: ReportDocument) -> Iterator[str]:
     totals = document["totals"]
+    sums = (number(totals["trainable_params"]), escape(number(totals["macs"])))
+    if "groups" in document:
+        yield from _groups(document, sums)
+        return
     yield _TABLE
     yield _row(("layer", "op", "output", "window", "params", "MACs"), "th", right=2)
     for layer in document["layers"]:
         names = (_text(layer["name"]), _text(layer["op"]), escape(words.shape(layer["output_shape"])))
         numbers = (words.count(layer["params"]["total"]), escape(words.count(layer["macs"])))
         yield _row((*names, escape(words.window(layer)), *numbers), right=2)
-    sums = (number(totals["trainable_params"]), escape(number(totals["macs"])))
     yield _row(("total", "", "", "", *sums), "th", right=2)
-    yield "</table>"
+    yield f"</table>{_cut(document)}"
+
+
+def _groups(document: ReportDocument, sums: tuple[str, str]) -> Iterator[str]:
+    yield _TABLE
+    yield _row(("layer", "output", "layers", "params", "MACs"), "th", right=3)
+    for group in document["groups"]:
+        names = (_text(group["name"]), escape(words.shape(group["output_shape"])))
+        numbers = (words.count(group["params"]), escape(words.count(group["macs"])))
+        yield _row((*names, number(group["layers"]), *numbers), right=3)
+    yield _row(("total", "", "", *sums), "th", right=3)
+    yield f"</table>{_cut(document)}"
+
+
+def _cut(document: ReportDocument) -> str:
+    """How many rows `top` left, where it left some out."""
+    view = document.get("view")
+    if view is None or view["rows"] == view["of"]:
+        return ""
+    return f"<p>{view['rows']} of {view['of']} rows shown; the totals are those of the whole model.</p>"
 
 
 def _verdict(document: ReportDocument) -> Iterator[str]:

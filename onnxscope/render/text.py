@@ -150,7 +150,7 @@ def _totals(document: ReportDocument, width: int) -> Iterator[Styled]:
 def _peak(document: ReportDocument) -> tuple[str, str]:
     totals = document["totals"]
     if totals["peak_activation_bytes"] is None and totals["activation_bytes"] is not None:
-        return "open", "which node has most of them alive depends on the free sizes"
+        return "open", words.PEAK_OPEN
     return _memory(totals["peak_activation_bytes"], "most of them alive at once")
 
 
@@ -172,6 +172,8 @@ def _remarked(start: str, remark: str, width: int, space: int) -> Iterator[Style
 def _coverage(document: ReportDocument) -> str:
     totals = document["totals"]
     share = totals["macs_coverage"]
+    if totals["macs"] is None:
+        return words.MACS_UNKNOWN
     short = (
         f"{words.scaled(totals['macs'], 'MAC')}; "
         if isinstance(totals["macs"], int) and totals["macs"] > 9999

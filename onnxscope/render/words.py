@@ -8,6 +8,8 @@ import unicodedata
 from onnxscope.documents.schema import FieldEntry, LayerEntry, PlainShape, PlainSize
 
 MACS = "multiply-accumulates, bias adds apart"
+MACS_UNKNOWN = "no node that multiplies has a known count"
+PEAK_OPEN = "which node has most of them alive depends on the free sizes"
 _LONG_NUMBER = re.compile(r"(?<![\w.])\d{4,}(?![\w.])")
 _UNSEEN = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
 

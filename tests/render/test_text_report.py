@@ -5,6 +5,8 @@ import re
 import pytest
 from sample_documents import SAMPLES, layer, mnist, odd, params
 
+from onnxscope.render import words
+from onnxscope.render.markdown import markdown
 from onnxscope.render.table import total_width
 from onnxscope.render.text import text
 from onnxscope.render.words import display_width
@@ -157,3 +159,19 @@ def test_color_changes_no_column():
 
 def test_total_width_counts_gaps():
     assert total_width([1, 2, 3]) == 10
+
+
+def test_unknown_macs_are_no_lower_bound():
+    document = mnist()
+    document["totals"].update(macs=None, macs_coverage=0.0)
+    for report in (text(document), markdown(document)):
+        assert words.MACS_UNKNOWN in report
+        assert "lower bound" not in report
+
+
+def test_a_peak_that_free_sizes_leave_open_is_no_unknown_one():
+    document = mnist()
+    document["totals"].update(activation_bytes="4*H*W", peak_activation_bytes=None)
+    for report in (text(document), markdown(document)):
+        assert words.PEAK_OPEN in report
+        assert "unknown" not in report
