@@ -95,7 +95,7 @@ class Report:
 class Plan:
     """What a conversion would do; `print(plan)` shows it.
 
-    `document` is the whole of it as plain dicts, lists, strings and numbers; docs/conversion.md describes the
+    `document` is the whole of it as plain dicts, lists, strings and numbers; docs/convert.md describes the
     keys.
     """
 
@@ -154,7 +154,7 @@ class Conversion(Plan):
 class Proof:
     """The verdict on two models, and what it rests on; true where they are equivalent.
 
-    `document` is the whole of it as plain dicts, lists, strings and numbers; docs/verification.md describes
+    `document` is the whole of it as plain dicts, lists, strings and numbers; docs/verify.md describes
     the keys.
     """
 

@@ -1,6 +1,6 @@
 """The conversion document: what becomes what, what is refused and why, and where the cells of a map look.
 
-Source of the keys: docs/conversion.md; docs/conversion.schema.json is the same as a JSON schema.
+Source of the keys: docs/convert.md; docs/conversion.schema.json is the same as a JSON schema.
 """
 
 from __future__ import annotations

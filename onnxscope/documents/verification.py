@@ -1,6 +1,6 @@
 """The verification document: the verdict on two files, as plain dicts, lists, strings and numbers.
 
-Source of the keys: docs/verification.md; docs/verification.schema.json is the same as a JSON schema. JSON has
+Source of the keys: docs/verify.md; docs/verification.schema.json is the same as a JSON schema. JSON has
 no NaN and no infinity: such a number is None here, and `nan` and `inf` count them.
 """
 
