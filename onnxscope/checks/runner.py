@@ -38,8 +38,9 @@ class Context:
 
     @cached_property
     def facts(self) -> Facts:
-        """Shapes and small constants of every value; free sizes stay symbols."""
-        return infer(self.model)
+        """Shapes and small constants of every value; free sizes stay symbols unless settings bind them."""
+        names = {size for info in self.graph.inputs for size in info.type.shape or ()}
+        return infer(self.model, dims={k: v for k, v in self.settings.dims.items() if k in names})
 
     @cached_property
     def params(self) -> params.Params:
@@ -105,20 +106,21 @@ def _failed(info: RuleInfo, error: Exception) -> Finding:
     )
 
 
-def matches(info: RuleInfo, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns is the rule's code, its name or a prefix of its code."""
-    return any(
-        pattern == info.name or (pattern != "" and info.code.startswith(pattern.upper()))
+def match(info: RuleInfo, patterns: Iterable[str]) -> int:
+    """How closely a rule is meant: by its code or name (5), by a prefix of its code (its length), not (0)."""
+    fits = (
+        5 if pattern == info.name else len(pattern) * info.code.startswith(pattern.upper())
         for pattern in patterns
     )
+    return max(fits, default=0)
 
 
 def selected(settings: Settings) -> list[RuleInfo]:
-    """The rules that the settings leave, by code."""
+    """The rules that the settings leave, by code; the closer of two patterns wins, `ignore` where equal."""
     return [
         info
         for info in rules()
-        if (not settings.select or matches(info, settings.select)) and not matches(info, settings.ignore)
+        if (match(info, settings.select) if settings.select else 0.5) > match(info, settings.ignore)
     ]
 
 
@@ -132,8 +134,6 @@ def audit(context: Context) -> list[Finding]:
 def _graded(finding: Finding, settings: Settings) -> Finding:
     """With the severity that the settings give to its code; the longest matching pattern decides."""
     info = find(finding.code)
-    fitting = [pattern for pattern in settings.severity if info and matches(info, (pattern,))]
-    if not fitting:
-        return finding
-    best = max(fitting, key=lambda pattern: (info is not None and pattern == info.name, len(pattern)))
-    return replace(finding, severity=settings.severity[best])
+    fits = [(match(info, (pattern,)), severity) for pattern, severity in settings.severity.items() if info]
+    closeness, severity = max(fits, key=lambda fit: fit[0], default=(0, ""))
+    return replace(finding, severity=severity) if closeness else finding

@@ -30,9 +30,11 @@ class Settings:
     select: tuple[str, ...] = ()
     """Codes, names or prefixes of codes of the rules to run; all where empty."""
     ignore: tuple[str, ...] = ()
-    """Codes, names or prefixes of codes of the rules to leave out; they win over `select`."""
+    """Codes, names or prefixes of codes of the rules to leave out; the closer of two patterns wins."""
     severity: dict[str, str] = field(default_factory=dict)
     """Code, name or prefix -> severity that replaces the rule's own."""
     targets: tuple[str, ...] = ()
     """Names of deployment targets, lower case, as given to `--target`."""
     budget: Budget = field(default_factory=Budget)
+    dims: dict[str, int] = field(default_factory=dict)
+    """Numbers for free sizes by name; names that a model doesn't have are left out."""
