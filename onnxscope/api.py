@@ -241,6 +241,7 @@ def _options(given: ConversionOptions) -> Options:
     for key, choices in _CHOICES.items():
         if given.get(key, choices[0]) not in choices:
             raise UsageError(f"{key} {given.get(key)!r} is unknown", help=f"one of {', '.join(choices)}")
+    _check_available(given)
     native = given.get("native")
     return Options(
         output=given.get("output", "map"),
@@ -255,6 +256,19 @@ def _options(given: ConversionOptions) -> Options:
         shapes={name: tuple(sizes) for name, sizes in given.get("shapes", {}).items()},
         dims=dict(given.get("dims", {})),
     )
+
+
+def _check_available(given: ConversionOptions) -> None:
+    """Raise UsageError for what this version has no rewrite for yet, instead of leaving it out."""
+    from onnxscope.rewrite.forms import FORMS
+
+    form = given.get("form", "conv")
+    if form not in FORMS and not (form == "auto" and len(FORMS) > 1):
+        raise UsageError(f"form {form} is not available in this version", help=f"it has {', '.join(FORMS)}")
+    if given.get("stride") is not None:
+        raise UsageError(
+            "stride is not available in this version", help="leave it out: the map keeps its own"
+        )
 
 
 def _plan_of(planned: Planned, converted: Model | None) -> Plan:
