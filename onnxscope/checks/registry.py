@@ -21,13 +21,14 @@ tests run them, `onnxscope rules CODE` prints them. `Bad: --target tensorrt` run
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from onnxscope.checks.finding import SEVERITIES, Finding
+from onnxscope.errors import UsageError
 
 WANTS = "model graph facts params cost memory fields heads weights target settings".split()
 """Names that a rule's parameters may have."""
@@ -89,3 +90,25 @@ def rules() -> tuple[RuleInfo, ...]:
 def find(code: str) -> RuleInfo | None:
     """The rule of a code or name; None where there is none."""
     return next((rule for rule in rules() if code in (rule.code, rule.name)), None)
+
+
+def match(info: RuleInfo, patterns: Iterable[str]) -> int:
+    """How closely a rule is meant: by its code or name (5), by a prefix of its code (its length), not (0)."""
+    fits = (
+        5 if pattern == info.name else len(pattern) * info.code.startswith(pattern.upper())
+        for pattern in patterns
+    )
+    return max(fits, default=0)
+
+
+def chosen(pattern: str) -> list[RuleInfo]:
+    """The rules that a code, name or prefix of codes means. Raises UsageError where there is none."""
+    found = [info for info in rules() if match(info, (pattern,))]
+    if found:
+        return found
+    from difflib import get_close_matches
+
+    words = [word for info in rules() for word in (info.code, info.name)]
+    near = get_close_matches(pattern, words, 1) or get_close_matches(pattern.upper(), words, 1)
+    hint = f"did you mean {near[0]}?" if near else "onnxscope rules lists them"
+    raise UsageError(f"no rule has the code, prefix or name {pattern!r}", help=hint)

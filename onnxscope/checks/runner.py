@@ -14,7 +14,7 @@ from onnxscope.analysis import cost, memory, params, receptive_field
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.shapes import infer
 from onnxscope.checks.finding import SEVERITIES, Finding
-from onnxscope.checks.registry import RuleInfo, find, rules
+from onnxscope.checks.registry import RuleInfo, find, match, rules
 from onnxscope.checks.settings import Settings
 from onnxscope.checks.weights import Weights
 from onnxscope.graph import Graph, Model
@@ -104,15 +104,6 @@ def _failed(info: RuleInfo, error: Exception) -> Finding:
         "this is a bug in onnxscope: please report it; the other rules went on",
         rule=info.code,
     )
-
-
-def match(info: RuleInfo, patterns: Iterable[str]) -> int:
-    """How closely a rule is meant: by its code or name (5), by a prefix of its code (its length), not (0)."""
-    fits = (
-        5 if pattern == info.name else len(pattern) * info.code.startswith(pattern.upper())
-        for pattern in patterns
-    )
-    return max(fits, default=0)
 
 
 def selected(settings: Settings) -> list[RuleInfo]:

@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from onnxscope.checks.magnitudes import tally_of
-from onnxscope.checks.mapped import Pages
 from onnxscope.checks.rows import Rows
 from onnxscope.checks.weights import TensorStatistics, Weights
 from onnxscope.errors import FileError
+from onnxscope.files.mapped import Pages
 from onnxscope.graph import Graph, Model, SparseTensor, Tensor
 
 BLOCK = 1 << 20

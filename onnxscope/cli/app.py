@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from onnxscope import __version__
+from onnxscope.cli.auditing import audit
 from onnxscope.cli.converting import convert
 from onnxscope.cli.options import general
 from onnxscope.cli.reporting import report
+from onnxscope.cli.ruling import rules
 from onnxscope.cli.verifying import providers, verify
 
 
@@ -25,3 +27,5 @@ app.add_command(report)
 app.add_command(convert)
 app.add_command(verify)
 app.add_command(providers)
+app.add_command(audit)
+app.add_command(rules)
