@@ -63,11 +63,13 @@ class Sessions:
         self._note("run")
         return dict(zip(names, session.run(names, feeds), strict=True))
 
-    def profile(self, model: str, feeds: dict[str, Any], provider: runtime.Provider) -> providers.Placement:
+    def profile(
+        self, model: str, feeds: dict[str, Any], provider: runtime.Provider, optimization: str
+    ) -> providers.Placement:
         """Where each node of one run really ran, from onnxruntime's own profile."""
         self._note("profile")
         with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder:
-            options = self._options("all")
+            options = self._options(optimization)
             options.enable_profiling = True
             options.profile_file_prefix = os.path.join(folder, "profile")
             session = self._create(model, None, options, provider, "")

@@ -149,6 +149,11 @@ class Pair:
         """The optimisation level for whole files."""
         return self.setting.level(self.on_cpu)
 
+    def relieve(self) -> None:
+        """Drop the sessions of heavy models, which hold or map their weights."""
+        if self.setting.heavy:
+            self.first.worker.call("forget")
+
     def original(self, feeds: Feeds, names: list[str] | None, level: Optimization) -> dict[str, Any]:
         """Values of the original. Raises RuntimeFailure, naming the file."""
         return named(self.first, self.setting.request.original, feeds, names, level)

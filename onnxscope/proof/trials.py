@@ -230,6 +230,7 @@ def jittered_runs(
     if not drawn or not jitter.weights(setting.original):
         return []
     smallest = min((_size(drawn[0].original[name]) for name in names), default=0)
+    pair.relieve()
     found: list[list[dict[str, Any]]] = []
     for run in range(jitter.runs_for(smallest)):
         setting.progress(f"jittered weights, run {run + 1}")
@@ -237,6 +238,7 @@ def jittered_runs(
         model = runnable(changed, setting.folder)
         found.append([pair.first.run(model, trial.feeds, names, optimization=pair.level) for trial in drawn])
         discard(model)
+        pair.relieve()
     return found
 
 

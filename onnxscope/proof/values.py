@@ -132,6 +132,7 @@ def _chunk(
     right = pair.candidate(feeds, names, "none")
     runs = [pair.first.run(model, feeds, names, optimization="none") for model in models]
     found: dict[str, Tally] = {}
+    pair.relieve()
     for name in names:
         tally = found[name] = Tally(name)
         limit = _limit(pair, left[name], [run[name] for run in runs], values)

@@ -154,7 +154,10 @@ def _use(pair: Pair, asked: str, drawn: Sequence[Drawn]) -> ProviderUse:
     """Which provider ran which node, by the profile of one run of each model."""
     request, feeds = pair.setting.request, drawn[0].feeds
     pair.setting.progress("profile")
-    placed = pair.first.profile(request.original, feeds), pair.second.profile(request.candidate, feeds)
+    placed = (
+        pair.first.profile(request.original, feeds, pair.level),
+        pair.second.profile(request.candidate, feeds, pair.level),
+    )
     original = providers.use_of(asked, pair.first.provider, placed[0])
     candidate = providers.use_of(asked, pair.second.provider, placed[1])
     return providers.combined(asked, original, candidate)

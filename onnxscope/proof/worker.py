@@ -227,10 +227,12 @@ class ProviderRunner:
         )
         return found
 
-    def profile(self, model: str | os.PathLike[str], feeds: dict[str, Any]) -> Placement:
+    def profile(
+        self, model: str | os.PathLike[str], feeds: dict[str, Any], optimization: Optimization = "all"
+    ) -> Placement:
         """Where each node runs. Raises RuntimeFailure."""
         found: Placement = self.worker.call(
-            "profile", os.fspath(model), feeds, self.provider, provider=self.provider.name
+            "profile", os.fspath(model), feeds, self.provider, optimization, provider=self.provider.name
         )
         return found
 
