@@ -26,7 +26,9 @@ def declared(chosen: Selection, sizes: Sizes, change: Edit) -> Edit:
     change = replace(change, inputs=tuple(inputs))
     after = infer(edits.apply(model, change))
     outputs = tuple(
-        replace(info, type=_type(info, after)) for info in model.graph.outputs if _differs(info, after)
+        replace(info, type=_type(info, after))
+        for info in model.graph.outputs
+        if _differs(info, after) or (info.name in chosen.exported and info.type.shape is None)
     )
     stale = {info.name for info in model.graph.values if _differs(info, after)}
     return replace(change, outputs=outputs, stale=frozenset(stale))

@@ -13,6 +13,7 @@ from onnxscope.errors import UsageError
 from onnxscope.expr import Size
 from onnxscope.graph import Model
 from onnxscope.rewrite import heads
+from onnxscope.rewrite.baked import baked, lifted
 from onnxscope.rewrite.builder import Builder
 from onnxscope.rewrite.declare import declared
 from onnxscope.rewrite.describe import conversions, geometry, notes, provenance
@@ -27,6 +28,7 @@ def plan(model: Model, options: Options | None = None) -> Plan:
     """What a conversion would do. Raises UsageError for options that don't fit each other or the model."""
     options = _settled(options or Options())
     sizes = sizes_of(model, options)
+    model, sizes, unbaked = _unbaked(model, sizes, options)
     counted = parameters.count(sizes.native)
     verdicts = heads.find(sizes.native, counted)
     labels = {fact.label: fact.node.index for fact in sizes.native.main.nodes}
@@ -45,7 +47,27 @@ def plan(model: Model, options: Options | None = None) -> Plan:
         for head in verdicts
         if head.layer not in done
     )
-    return _plan(model, options, sizes, chosen, refusals, counted)
+    made = _plan(model, options, sizes, chosen, refusals, counted)
+    if not made.conversions or not unbaked:
+        return made
+    note = f"sizes that {', '.join(unbaked)} fixed are now taken from the input"
+    return replace(made, notes=(*made.notes, note))
+
+
+ROUNDS = 50
+"""Reshapes in a row that may bake a size."""
+
+
+def _unbaked(model: Model, sizes: Sizes, options: Options) -> tuple[Model, Sizes, list[str]]:
+    """The model with reshapes that fix a size rewritten, where sizes become free."""
+    found: list[str] = []
+    for _ in range(ROUNDS if options.size == "dynamic" else 0):
+        model, labels = lifted(model, sizes.native, sizes.free)
+        if not labels:
+            break
+        found += labels
+        sizes = sizes_of(model, options)
+    return model, sizes, found
 
 
 def convert(plan: Plan) -> Model:
@@ -112,6 +134,20 @@ def _plan(
     change = declared(chosen, sizes, edit_of(chosen))
     change = replace(change, metadata=((PROVENANCE, json.dumps(record)),))
     after = infer(edits.apply(model, change))
+    fixed = list(baked(after)) if options.size == "dynamic" else []
+    if fixed:
+        why = f"with other sizes, {fixed[0]}; --size fixed converts it"
+        rest = tuple(Refusal(layer.fact.label, why) for layer in chosen.layers)
+        return Plan(
+            model,
+            options,
+            (),
+            (*refusals, *rest),
+            None,
+            params_before=counted.total,
+            params_after=counted.total,
+            notes=tuple(fixed),
+        )
     return Plan(
         model,
         options,

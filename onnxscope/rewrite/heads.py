@@ -3,27 +3,23 @@
 A layer y = W x + b on a vector that is a flattened map [C, *S] is a convolution with kernel S: the same
 weights, in another shape. On a vector that an earlier such layer computed it is a 1x1 convolution. Source:
 Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015, section 3.1.
+
+The verdict is that of the walk that plans a conversion (`onnxscope.rewrite.lift`), so a report says of no
+layer what a conversion wouldn't do.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isqrt
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import Params
-from onnxscope.expr import Expr, Size, product
-from onnxscope.ops.value import Shape
-from onnxscope.rewrite.layout import (
-    FULLY_CONNECTED,
-    LOST,
-    MAP,
-    VECTOR,
-    Layout,
-    Layouts,
-    is_fully_connected,
-    propagate,
-)
+from onnxscope.expr import Expr
+from onnxscope.rewrite.builder import Builder
+from onnxscope.rewrite.layout import FULLY_CONNECTED, is_fully_connected
+from onnxscope.rewrite.lift import Layer, Lift
+from onnxscope.rewrite.plan import Options
+from onnxscope.rewrite.views import Lost, View, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +46,13 @@ class HeadLayer:
 def find(facts: Facts, params: Params) -> tuple[HeadLayer, ...]:
     """The verdict on every fully connected layer, in execution order."""
     connected = [fact for fact in facts.nodes() if is_fully_connected(facts, fact)]
-    layouts = propagate(facts) if connected else {}
-    return tuple(_verdict(facts, fact, layouts, _share(fact, params)) for fact in connected)
+    if not connected:
+        return ()
+    unfit = {fact.node.index: why for fact in connected if not fact.scope and (why := _unfit(facts, fact))}
+    lift = Lift(facts, facts, Options(), Builder(facts.model), dict(unfit), frozenset())
+    lift.run()
+    layers = {layer.fact.node.index: layer for layer in lift.layers.values()}
+    return tuple(_verdict(lift, fact, layers, unfit, _share(fact, params)) for fact in connected)
 
 
 def _share(fact: NodeFact, params: Params) -> float | None:
@@ -63,53 +64,60 @@ def _share(fact: NodeFact, params: Params) -> float | None:
     return layer.total / params.trainable
 
 
-def _verdict(facts: Facts, fact: NodeFact, layouts: Layouts, share: float | None) -> HeadLayer:
-    def refuse(reason: str) -> HeadLayer:
-        return HeadLayer(fact.label, False, None, None, reason, share, None, None)
-
-    places = FULLY_CONNECTED[fact.node.op]
-    operand, weight = fact.node.inputs[places.data], fact.node.inputs[places.weight]
-    if facts.value(operand, fact.scope).fixed:
-        return refuse("its weight is the left operand")
-    if fact.scope:
-        return refuse(f"it is inside {fact.scope.rstrip('/')}, not in the main graph")
-    if facts.value(weight).overridable:
-        return refuse("its weight is also an input of the model, which a caller may override")
-    matrix = facts.value(weight).shape
-    if matrix is None or facts.value(operand).shape is None:
-        return refuse("its shapes are unknown")
-    reason = _unfit(facts, fact) or _untracked(facts, operand, layouts)
-    if reason:
-        return refuse(reason)
-    layout, (inputs, outputs) = layouts[operand], _fan(fact, matrix)
-    kernel = _kernel(layout, inputs)
-    if kernel is None:
-        expected = product((layout.channels, *layout.spatial))
-        return refuse(
-            f"its weight takes {inputs} inputs, the map {layout.base} {_times(layout)} gives {expected}"
-        )
-    channels = inputs // product(kernel)
-    becomes = f"Conv {'x'.join(map(str, kernel))}x{channels} -> {outputs}"
-    flattened = layout.kind == VECTOR
+def _verdict(
+    lift: Lift, fact: NodeFact, layers: dict[int, Layer], unfit: dict[int, str], share: float | None
+) -> HeadLayer:
+    layer = None if fact.scope else layers.get(fact.node.index)
+    if layer is None:
+        return HeadLayer(fact.label, False, None, None, _reason(lift, fact, unfit), share, None, None)
     return HeadLayer(
         fact.label,
         True,
-        kernel,
-        becomes,
+        layer.kernel,
+        f"Conv {'x'.join(map(str, layer.kernel))}x{layer.channels} -> {layer.features}",
         None,
         share,
-        (layout.pooled or layout.base) if flattened else None,
-        _size_note(layout, kernel),
+        None if layer.source.layers else layer.source.base,
+        _size_note(layer),
     )
+
+
+def _reason(lift: Lift, fact: NodeFact, unfit: dict[int, str]) -> str:
+    if fact.scope:
+        return f"it is inside {fact.scope.rstrip('/')}, not in the main graph"
+    if fact.node.index in unfit:
+        return unfit[fact.node.index]
+    operand = fact.node.inputs[FULLY_CONNECTED[fact.node.op].data]
+    view, shape = lift.views.get(operand), lift.native.value(operand).shape or ()
+    if isinstance(view, Lost):
+        return f"{view.reason} (between {view.base} and this layer)"
+    named = f"{operand} [{', '.join(map(str, shape))}]"
+    if isinstance(view, View) and len(shape) > 2 and 1 not in view.groups[-1]:
+        return f"its input {named} is no vector per image: it already acts on every position"
+    if view is None:
+        return _viewless(named, len(shape))
+    result = lift.views.get(fact.node.outputs[0])
+    return result.reason if isinstance(result, Lost) else f"its input {named} isn't a flattened map"
+
+
+def _viewless(named: str, rank: int) -> str:
+    if rank > 2:
+        return f"its input {named} is no vector per image: it already acts on every position"
+    return f"its input {named} comes from no feature map"
 
 
 def _unfit(facts: Facts, fact: NodeFact) -> str | None:
     """Attributes and operands that rule a convolution out."""
+    places = FULLY_CONNECTED[fact.node.op]
+    operand, weight = fact.node.inputs[places.data], fact.node.inputs[places.weight]
+    if facts.value(operand, fact.scope).constant:
+        return "its weight is the left operand"
+    if facts.value(weight).shape is None or facts.value(operand).shape is None:
+        return "its shapes are unknown"
     if fact.node.attribute("transA"):
         return "transA=1 makes the batch the inner axis"
-    bias_at = FULLY_CONNECTED[fact.node.op].bias
-    if bias_at is not None and bias_at < len(fact.node.inputs) and fact.node.inputs[bias_at]:
-        bias = facts.value(fact.node.inputs[bias_at])
+    if places.bias is not None and places.bias < len(fact.node.inputs) and fact.node.inputs[places.bias]:
+        bias = facts.value(fact.node.inputs[places.bias])
         if not bias.constant:
             return "its bias is computed from the input"
         if bias.shape is not None and len(bias.shape) == 2 and bias.shape[0] != 1:
@@ -117,60 +125,9 @@ def _unfit(facts: Facts, fact: NodeFact) -> str | None:
     return None
 
 
-def _untracked(facts: Facts, operand: str, layouts: Layouts) -> str | None:
-    layout, shape = layouts.get(operand), facts.value(operand).shape or ()
-    if layout is not None and layout.kind == LOST:
-        return f"{layout.reason} (between {layout.base} and this layer)"
-    shown = f"{operand} [{', '.join(map(str, shape))}]"
-    if len(shape) > 2 and not (layout is not None and layout.kind == MAP and layout.order[-1] == 1):
-        return f"its input {shown} is no vector per image: it already acts on every position"
-    if layout is None:
-        return f"its input {shown} comes from no feature map"
-    return None
-
-
-def _fan(fact: NodeFact, matrix: Shape) -> tuple[Size, Size]:
-    """(inputs, outputs) of the weight; leading axes of 1 are ignored."""
-    rows, columns = matrix[-2:] if len(matrix) >= 2 else (matrix[0], 1)
-    return (columns, rows) if fact.node.attribute("transB") else (rows, columns)
-
-
-def _kernel(layout: Layout, inputs: Size) -> tuple[int, ...] | None:
-    """The spatial kernel that the weight implies; None where weight and map don't fit.
-
-    Where the map's size is free, the weight alone tells it: inputs/channels cells, a square one in 2-D.
-    """
-    if layout.kind != VECTOR:
-        return (1,) * len(layout.spatial) if inputs == layout.channels else None
-    if all(isinstance(size, int) for size in layout.spatial):
-        return tuple(layout.spatial) if inputs == product((layout.channels, *layout.spatial)) else None  # type: ignore[arg-type]
-    if not isinstance(inputs, int) or not isinstance(layout.channels, int) or inputs % layout.channels:
+def _size_note(layer: Layer) -> str | None:
+    view = layer.source
+    if not any(isinstance(view.spatial[axis - 2], Expr) for axis in view.groups[-1] if axis > 1):
         return None
-    return _implied(inputs // layout.channels, layout.spatial)
-
-
-def _implied(cells: int, spatial: Shape) -> tuple[int, ...] | None:
-    free = [size for size in spatial if isinstance(size, Expr)]
-    fixed = product(size for size in spatial if isinstance(size, int))
-    if not isinstance(fixed, int) or cells % fixed:
-        return None
-    cells //= fixed
-    side = round(cells ** (1 / len(free))) if len(free) != 2 else isqrt(cells)
-    if side ** len(free) != cells:
-        return None
-    return tuple(side if isinstance(size, Expr) else size for size in spatial)
-
-
-def _size_note(layout: Layout, kernel: tuple[int, ...]) -> str | None:
-    if layout.kind != VECTOR or not any(isinstance(size, Expr) for size in layout.spatial):
-        return None
-    shown = "x".join(map(str, kernel))
-    return (
-        f"its weight fits a {shown} map only; {layout.base} is {_times(layout)}: convert it for other sizes"
-    )
-
-
-def _times(layout: Layout) -> str:
-    return "x".join(
-        f"({size})" if isinstance(size, Expr) else str(size) for size in (layout.channels, *layout.spatial)
-    )
+    kernel = "x".join(map(str, layer.kernel))
+    return f"its weight fits a {kernel} map only; {view.base} is {shown(view)}: convert it for other sizes"

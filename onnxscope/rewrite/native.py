@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from onnxscope.analysis import params as parameters
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.shapes import infer
 from onnxscope.errors import UsageError
 from onnxscope.expr import Expr, Size, bind, symbols
-from onnxscope.graph import Model
+from onnxscope.graph import Model, Node
 from onnxscope.ops.value import Shape
 from onnxscope.rewrite import heads
 from onnxscope.rewrite.plan import Options
@@ -46,7 +47,8 @@ def sizes_of(model: Model, options: Options) -> Sizes:
     if options.size == "fixed":
         return Sizes(native, native, {}, window)
     shapes = _free_shapes(first, images, window)
-    return Sizes(native, infer(model, {**options.shapes, **shapes}, options.dims), shapes, window)
+    free = infer(model, {**options.shapes, **shapes}, options.dims)
+    return Sizes(native, free, shapes, window)
 
 
 def _images(facts: Facts) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -61,13 +63,14 @@ def _images(facts: Facts) -> Iterator[tuple[str, tuple[int, ...]]]:
 def spatial_axes(facts: Facts, name: str, rank: int) -> tuple[int, ...]:
     """The axes of an input that the first window op behind it slides over; all from 2 on where none tells.
 
-    Transposes and ops that keep the shape are followed: a Keras export begins with [N, H, W, C].
+    Transposes, reshapes that move 1s only, and ops that keep the shape are followed: a Keras export begins
+    with [N, H, W, C].
     """
     nodes = {fact.node.index: fact for fact in facts.main.nodes}
-    waiting: list[tuple[str, tuple[int, ...]]] = [(name, tuple(range(rank)))]
+    waiting: list[tuple[str, Tags]] = [(name, tuple(range(rank)))]
     seen: set[str] = set()
     while waiting:
-        value, order = waiting.pop(0)
+        value, tags = waiting.pop(0)
         if value in seen:
             continue
         seen.add(value)
@@ -76,13 +79,33 @@ def spatial_axes(facts: Facts, name: str, rank: int) -> tuple[int, ...]:
             window = fact.inferred.window if fact else None
             if window is not None and node.inputs[0] == value:
                 first = 1 if window.channels_last else 2
-                return tuple(sorted(order[first : first + len(window.kernel)]))
-            perm = node.attribute("perm")
-            if node.op == "Transpose" and isinstance(perm, tuple) and len(perm) == rank:
-                waiting.append((node.outputs[0], tuple(order[int(a)] for a in perm if isinstance(a, int))))
-            elif node.outputs and facts.value(node.outputs[0]).shape == facts.value(value).shape:
-                waiting.append((node.outputs[0], order))
+                found = [tag for tag in tags[first : first + len(window.kernel)] if tag is not None]
+                return tuple(sorted(found))
+            after = _followed(facts, node, value, tags)
+            if after is not None:
+                waiting.append((node.outputs[0], after))
     return tuple(range(2, rank))
+
+
+Tags: TypeAlias = "tuple[int | None, ...]"
+"""Per axis of a value: the axis of the input that it is."""
+
+
+def _followed(facts: Facts, node: Node, value: str, tags: Tags) -> Tags | None:
+    before = facts.value(value).shape
+    after = facts.value(node.outputs[0]).shape if node.outputs else None
+    if before is None or after is None or node.inputs[:1] != (value,):
+        return None
+    perm = node.attribute("perm")
+    if node.op == "Transpose" and isinstance(perm, tuple) and len(perm) == len(tags):
+        return tuple(tags[axis] for axis in perm if isinstance(axis, int))
+    if node.op in ("Reshape", "Squeeze", "Unsqueeze"):
+        kept = [tag for tag, size in zip(tags, before, strict=True) if size != 1]
+        if [size for size in before if size != 1] != [size for size in after if size != 1]:
+            return None
+        rest = iter(kept)
+        return tuple(next(rest) if size != 1 else None for size in after)
+    return tags if before == after else None
 
 
 def _native(model: Model, facts: Facts, images: dict[str, tuple[int, ...]], options: Options) -> Facts:

@@ -93,8 +93,10 @@ def _needs(chosen: Selection, name: str, reader: Node | None) -> list[tuple[str,
         if _restorable(view, lift):
             chosen.restored[name] = _restore(chosen, name, node, view)
             return [(chosen.restored[name], None)]
-        for layer in view.layers:
-            chosen.barriers.setdefault(layer, _barrier(chosen, name, reader))
+        if node.index in view.layers:
+            chosen.barriers.setdefault(node.index, _barrier(chosen, name, reader))
+        chosen.nodes.add(node.index)
+        return [(source, reader) for source in (*node.inputs, *captures(node))]
     chosen.nodes.add(node.index)
     return [(source, node) for source in (*node.inputs, *captures(node))]
 
@@ -227,11 +229,15 @@ def _removed(chosen: Selection) -> set[int]:
 
 def _added(chosen: Selection) -> list[tuple[int, Node]]:
     found = []
+    names = {node.name for node in chosen.lift.model.graph.nodes if node.index in chosen.nodes}
     order = {id(draft): i for i, draft in enumerate(chosen.lift.builder.drafts.values())}
     for draft in sorted(chosen.drafts.values(), key=lambda draft: (draft.place, order[id(draft)])):
         outputs = tuple(chosen.final(name) for name in draft.node.outputs)
         inputs = tuple(chosen.final(name) for name in draft.node.inputs)
-        named = draft.node.name or f"{outputs[0]}/{draft.node.op}"
+        named = draft.node.name
+        if not named or named in names:
+            named = f"{outputs[0]}/{draft.node.op}"
+        names.add(named)
         found.append((draft.place, replace(draft.node, name=named, inputs=inputs, outputs=outputs)))
     return found
 

@@ -125,9 +125,8 @@ def source_of(facts: Facts, name: str) -> Source | None:
     if producer.op == "Transpose":
         if len(dims) != 2 or inner.turned:
             return Source(name, None, dims)
-        return replace(
-            inner, dims=dims, turned=inner.dims[::-1] == dims and producer.attribute("perm") != (0, 1)
-        )
+        turned = producer.attribute("perm") != (0, 1) and 1 not in dims
+        return replace(inner, dims=dims, turned=turned)
     return Source(name, None, dims) if inner.turned else replace(inner, dims=dims)
 
 

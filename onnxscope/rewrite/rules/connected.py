@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnxscope import dtypes
-from onnxscope.expr import Size
+from onnxscope.expr import Expr, Size, product
 from onnxscope.graph import Attribute, Node
 from onnxscope.rewrite.forms import FORMS, Planned
 from onnxscope.rewrite.layout import FULLY_CONNECTED
@@ -33,13 +33,13 @@ def connected(lift: Lift, step: Step) -> Answer:
     places = FULLY_CONNECTED[step.node.op]
     view = step.view_of(places.data)
     _check(lift, step, view)
-    kernel = kernel_of(view)
     alpha, beta = _number(step.node, "alpha"), _number(step.node, "beta")
     weight_name = step.node.inputs[places.weight]
     matrix = source(lift, weight_name)
     if matrix is None or len(matrix.dims) < 2:
         raise Unliftable("the shape of its weight is unknown")
-    weight, features = weight_of(lift, step, view, matrix, alpha)
+    kernel = kernel_of(view, matrix.dims[-1 if step.node.attribute("transB") else -2])
+    weight, features = weight_of(lift, step, view, matrix, kernel, alpha)
     bias = None
     if step.node.op in ("Gemm", "FusedGemm") and step.has(2) and beta != 0:
         bias = bias_of(lift, step, step.node.inputs[2], features, beta)
@@ -68,16 +68,26 @@ def _check(lift: Lift, step: Step, view: View) -> None:
         raise Unliftable("its rows are merged axes of a map")
 
 
-def kernel_of(view: View) -> tuple[int, ...]:
-    """The spatial kernel: the map's native size along the axes that the layer takes in, else 1."""
+def kernel_of(view: View, inputs: int) -> tuple[int, ...]:
+    """The spatial kernel: the map's native size along the axes that the layer takes in, else 1.
+
+    Where that size is free, the weight alone tells it: inputs/channels cells, as many on each free axis.
+    """
     taken = view.groups[-1]
     sizes = tuple(size if 2 + i in taken else 1 for i, size in enumerate(view.spatial))
-    if not all(isinstance(size, int) for size in sizes):
-        raise Unliftable(f"nothing tells the native size of the map {shown(view)}; give it with --native")
-    return tuple(size for size in sizes if isinstance(size, int))
+    fixed = product((view.channels, *(size for size in sizes if isinstance(size, int))))
+    free = sum(isinstance(size, Expr) for size in sizes)
+    side = 1
+    if free and isinstance(fixed, int) and fixed and inputs % fixed == 0:
+        side = round((inputs // fixed) ** (1 / free))
+    if free and (not isinstance(fixed, int) or side**free * fixed != inputs):
+        raise Unliftable(f"its weight takes {inputs} inputs, which no square map {view.base} {shown(view)} gives")
+    return tuple(size if isinstance(size, int) else side for size in sizes)
 
 
-def weight_of(lift: Lift, step: Step, view: View, matrix: Source, alpha: float) -> tuple[Tensors, int]:
+def weight_of(
+    lift: Lift, step: Step, view: View, matrix: Source, kernel: tuple[int, ...], alpha: float
+) -> tuple[Tensors, int]:
     """The weight [K, M] or [M, K] as [M, C, *kernel], and M."""
     rows_first = bool(step.node.attribute("transB"))
     inputs, features = matrix.dims[-2:][::-1] if rows_first else matrix.dims[-2:]
@@ -85,7 +95,7 @@ def weight_of(lift: Lift, step: Step, view: View, matrix: Source, alpha: float) 
         rows_first = not rows_first
     taken = view.groups[-1]
     order = (*taken, *(axis for axis in range(1, view.rank) if axis not in taken))
-    sizes = {1: view.channels, **{2 + i: size for i, size in enumerate(kernel_of(view))}}
+    sizes = {1: view.channels, **{2 + i: size for i, size in enumerate(kernel)}}
     dims = tuple(size for axis in order if isinstance(size := sizes[axis], int))
     whole = 1
     for size in dims:
@@ -154,7 +164,7 @@ def convolution(
         twin=result,
         groups=(*view.groups[:-1], (1,)),
         channels=features,
-        spatial=tuple(_shrunk(s, k) for s, k in zip(view.spatial, kernel, strict=True)),
+        spatial=tuple(1 if 2 + i in view.groups[-1] else size for i, size in enumerate(view.spatial)),
         free=tuple(_shrunk(s, k) for s, k in zip(view.free, kernel, strict=True)),
         layers=view.layers | {fact.node.index},
     )

@@ -76,6 +76,9 @@ def layer_normalization(lift: Lift, step: Step) -> tuple[Answer, ...]:
         not step.constant(i) for i in range(1, len(step.node.inputs)) if step.has(i)
     ):
         raise Unliftable
+    if not view.layers and not view.pools and view.permuted:
+        back = tuple(view.groups.index((a,)) for a in range(view.rank))
+        return (replace(view, twin=transpose(lift, step.place + 1, step.output, back)),)
     node = _with(step.node, step.node.inputs, axis=-1)
     made = replace(view, twin=_channels_last(lift, step, view, node))
     return (made, *(lost_at(step) for _ in step.node.outputs[1:]))

@@ -18,7 +18,7 @@ def regroup(lift: Lift, step: Step) -> Answer:
     [N, C, *S] -> [N, C*prod(S)] is the flattening. A map that stays a map, [N, C, *S'], is taken as it is.
     """
     view, target, before = step.view, step.target, step.shape()
-    untouched = not view.layers and view.twin == view.base
+    untouched = not view.layers and not view.pools
     groups = None
     if target is not None and before is not None:
         batch = _batch(view, before)
@@ -69,7 +69,7 @@ def transpose(lift: Lift, step: Step) -> Answer:
     if sorted(int(axis) for axis in order if isinstance(axis, int)) != list(range(len(view.groups))):
         raise Unliftable
     made = view.regrouped(tuple(view.groups[axis] for axis in order if isinstance(axis, int)))
-    if not view.layers and made.plain and made.twin == made.base and step.target is not None and step.mapped:
+    if not view.layers and not view.pools and made.plain and step.target is not None and step.mapped:
         return lift.fresh(step.output, step.target, view.pooled)
     return made
 

@@ -14,7 +14,7 @@ from onnxscope.rewrite.lift import Answer, Layer, Lift, Step, Unliftable, lost_a
 from onnxscope.rewrite.moving import place_constant, source
 from onnxscope.rewrite.rules.connected import bias_of, convolution
 from onnxscope.rewrite.views import Group, Groups, View
-from onnxscope.rewrite.weights import Recipe
+from onnxscope.rewrite.weights import Recipe, Source
 
 UNARY = (
     "Abs Acos Acosh Asin Asinh Atan Atanh Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
@@ -159,7 +159,7 @@ def constant_twin(lift: Lift, step: Step, name: str, view: View, target: Shape) 
         full[axis] = sizes[axis]
     final = full if full[0] != 1 else full[1:]
     if stored.turned:
-        raise Unliftable("a constant is a transposed matrix")
+        stored = Source(name, None, stored.dims)
     return place_constant(lift, step.place, stored, recipe, final).candidate
 
 

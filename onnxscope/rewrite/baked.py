@@ -1,0 +1,196 @@
+"""Sizes that a network bakes in: found, lifted where the graph can compute them, and named where not.
+
+An exporter that traced one size writes `Reshape(x, [-1, 1, 28, 28])` where the network said "the same height
+and width". Such a Reshape is rewritten so that it copies those axes from its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from onnxscope import dtypes
+from onnxscope import edit as edits
+from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.edit import Edit
+from onnxscope.expr import Expr, Size, symbols
+from onnxscope.graph import Attribute, Model, Node, Tensor
+from onnxscope.ops.value import Shape
+from onnxscope.rewrite.builder import packed
+from onnxscope.rewrite.rules.pointwise import BROADCAST
+
+_INT_LISTS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Axes of a reshape's input and output that hold the same numbers; 1s in none."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+
+def blocks(before: Shape, after: Shape) -> list[Block] | None:
+    """The smallest runs of axes with equal products, in order; None where the shapes don't fit."""
+    found: list[Block] = []
+    left = [axis for axis, size in enumerate(before) if size != 1]
+    right = [axis for axis, size in enumerate(after) if size != 1]
+    while left and right:
+        a, b = [left.pop(0)], [right.pop(0)]
+        have, want = before[a[0]], after[b[0]]
+        while have != want:
+            if isinstance(have, Expr) or isinstance(want, Expr):
+                return None
+            if have < want and left:
+                a.append(left.pop(0))
+                have = have * before[a[-1]]
+            elif want < have and right:
+                b.append(right.pop(0))
+                want = want * after[b[-1]]
+            else:
+                return None
+        found.append(Block(tuple(a), tuple(b)))
+    return None if left or right else found
+
+
+def lifted(model: Model, native: Facts, free: Facts) -> tuple[Model, tuple[str, ...]]:
+    """The model with reshapes that bake a size rewritten, and their labels; itself where there are none.
+
+    Only the first ones on each path are found: what lies behind them shows with the next facts.
+    """
+    names = _free_names(free)
+    removed: set[int] = set()
+    added: list[tuple[int, Node]] = []
+    tensors: list[Tensor] = []
+    labels: list[str] = []
+    for fact in free.main.nodes:
+        node = fact.node
+        if node.op != "Reshape" or model.opset.get("", 1) < 5:
+            continue
+        new = _copying(node, native, free, names, tensors)
+        if new:
+            removed.add(node.index)
+            added += [(node.index, item) for item in new]
+            labels.append(fact.label)
+    if not removed:
+        return model, ()
+    change = Edit(frozenset(removed), tuple(added), tuple(tensors))
+    return edits.apply(model, change), tuple(labels)
+
+
+def _free_names(facts: Facts) -> set[str]:
+    stored = facts.main.graph.initializers
+    shapes = [facts.value(i.name).shape or () for i in facts.main.graph.inputs if i.name not in stored]
+    return {s.name for shape in shapes for size in shape[1:] for s in symbols(size)}
+
+
+def _depends(shape: Shape | None, names: set[str]) -> bool:
+    return any(s.name in names for size in shape or () for s in symbols(size))
+
+
+def _bakes(fact: NodeFact, facts: Facts, names: set[str]) -> bool:
+    """Whether a node's input follows the input size and its output doesn't."""
+    outputs = [facts.value(name).shape for name in fact.node.outputs if name]
+    first = facts.value(fact.node.inputs[0]).shape if fact.node.inputs else None
+    return _depends(first, names) and all(s is not None and not _depends(s, names) for s in outputs)
+
+
+def _copying(
+    node: Node, native: Facts, free: Facts, names: set[str], tensors: list[Tensor]
+) -> list[Node]:
+    """Nodes that reshape alike at every size; [] where axes that follow the size are merged or torn."""
+    before, after = native.value(node.inputs[0]).shape, native.value(node.outputs[0]).shape
+    moving = free.value(node.inputs[0]).shape
+    parts = None if before is None or after is None else blocks(before, after)
+    if before is None or after is None or moving is None or parts is None:
+        return []
+    copied: dict[int, int] = {}
+    for part in parts:
+        if len(part.before) == len(part.after) == 1:
+            copied[part.after[0]] = part.before[0]
+        elif any(_depends((moving[axis],), names) for axis in part.before):
+            return []
+    if any(isinstance(size, Expr) and axis not in copied for axis, size in enumerate(after)):
+        return []
+    if not _strays(free.value(node.outputs[0]).shape, moving, copied):
+        return []
+    if len(before) == len(after) == len(_perm(before, after, copied)) and _ones_only(parts):
+        perm = Attribute("perm", _perm(before, after, copied), _INT_LISTS)
+        return [Node(0, node.name, "Transpose", "", node.inputs[:1], node.outputs, (perm,))]
+    return _computed(node, before, after, copied, tensors)
+
+
+def _strays(shape: Shape | None, moving: Shape, copied: dict[int, int]) -> bool:
+    """Whether an axis that should follow the input doesn't."""
+    return shape is not None and any(shape[axis] != moving[source] for axis, source in copied.items())
+
+
+def _ones_only(parts: list[Block]) -> bool:
+    return all(len(part.before) == len(part.after) == 1 for part in parts)
+
+
+def _perm(before: Shape, after: Shape, copied: dict[int, int]) -> tuple[int, ...]:
+    ones = iter(axis for axis in range(len(before)) if axis not in copied.values())
+    return tuple(copied[axis] if axis in copied else next(ones) for axis in range(len(after)))
+
+
+def _computed(
+    node: Node, before: Shape, after: Shape, copied: dict[int, int], tensors: list[Tensor]
+) -> list[Node]:
+    """Shape(x) and the fixed sizes in one list, then the wanted ones in order: the target of the Reshape."""
+    fixed = [size for axis, size in enumerate(after) if axis not in copied and isinstance(size, int)]
+    places: list[int] = []
+    for axis in range(len(after)):
+        done = sum(1 for other in range(axis) if other not in copied)
+        places.append(copied[axis] if axis in copied else len(before) + done)
+    name = node.outputs[0]
+    tensors += [_ints(f"{name}_fixed", fixed), _ints(f"{name}_places", places)]
+    sizes, both, target = f"{name}_sizes", f"{name}_all_sizes", f"{name}_target"
+    return [
+        Node(0, f"{name}/Shape", "Shape", "", node.inputs[:1], (sizes,)),
+        Node(0, f"{name}/Concat", "Concat", "", (sizes, f"{name}_fixed"), (both,), (Attribute("axis", 0),)),
+        Node(0, f"{name}/Gather", "Gather", "", (both, f"{name}_places"), (target,)),
+        Node(0, node.name, "Reshape", "", (node.inputs[0], target), node.outputs),
+    ]
+
+
+def _ints(name: str, numbers: list[int]) -> Tensor:
+    return Tensor(name, dtypes.INT64, (len(numbers),), packed(numbers, dtypes.INT64))
+
+
+_SIZED = frozenset("Reshape Resize Upsample Expand Tile ConstantOfShape".split())
+
+
+def baked(after: Facts) -> Iterator[str]:
+    """What in a converted model fits the native size only, one clause each."""
+    names = _free_names(after)
+    for fact in after.main.nodes:
+        node = fact.node
+        if node.op in _SIZED and (_bakes(fact, after, names) or _folds(fact, after, names)):
+            shape = after.value(node.outputs[0]).shape or ()
+            yield f"{node.op} {fact.label} fixes the size to [{', '.join(map(str, shape))}]"
+        elif any(_half_free(one, other, names) for _, one, other in fact.inferred.agree):
+            yield f"{node.op} {fact.label} fits the native size only"
+        elif node.op in BROADCAST and _clashes(fact, after, names):
+            yield f"{node.op} {fact.label} meets a value of a fixed size"
+
+
+def _folds(fact: NodeFact, facts: Facts, names: set[str]) -> bool:
+    """Whether a reshape takes extra cells into the batch."""
+    shapes = [facts.value(name).shape or () for name in (fact.node.inputs[0], fact.node.outputs[0])]
+    return fact.node.op == "Reshape" and not _depends(shapes[0][:1], names) and _depends(shapes[1][:1], names)
+
+
+def _half_free(one: Size, other: Size, names: set[str]) -> bool:
+    return _depends((one,), names) != _depends((other,), names)
+
+
+def _clashes(fact: NodeFact, facts: Facts, names: set[str]) -> bool:
+    """Whether sizes that follow the input meet fixed ones other than 1 on an axis."""
+    shapes = [facts.value(name).shape or () for name in fact.node.inputs if name]
+    for place in range(1, max((len(shape) for shape in shapes), default=0) + 1):
+        sizes = [shape[-place] for shape in shapes if len(shape) >= place]
+        free = any(_depends((size,), names) for size in sizes)
+        if free and any(isinstance(size, int) and size != 1 for size in sizes):
+            return True
+    return False
