@@ -249,6 +249,8 @@ def tail(net: Net, x: str, f: int) -> list[str]:
     if kind in ("Softmax", "LogSoftmax"):
         given = net.pick({}, {"axis": 1}, {"axis": -1} if net.opset >= 11 else {"axis": 1})
         return [net.op(kind, x, **given)]
+    if kind in ("ArgMax", "TopK"):
+        x = net.op("Add", x, net.store(net.normal(f)))  # no ties
     if kind == "ArgMax":
         return [net.op(kind, x, axis=net.pick(1, -1) if net.opset >= 11 else 1, keepdims=net.pick(0, 1))]
     if kind == "TopK" and net.opset >= 10:

@@ -47,7 +47,8 @@ def converted(case: Case, options: Options) -> bytes:
     assert len(made.conversions) == case.layers
     data = dumps(convert(made))
     onnx.checker.check_model(onnx.load_from_string(data), full_check=True)
-    assert plan(loads(data), options).conversions == ()
+    if options.output == "map":
+        assert plan(loads(data), options).conversions == ()
     return data
 
 
