@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,9 +134,9 @@ def parse_pair(text: str) -> tuple[Provider, Provider]:
 def _split_pair(text: str) -> list[str]:
     """Cut at slashes in front of a provider name, so that option values may be paths."""
     parts = [""]
-    for piece in text.split("/"):
+    for place, piece in enumerate(text.split("/")):
         head = piece.partition(":")[0].strip().lower()
-        if parts == [""]:
+        if place == 0:
             parts = [piece]
         elif head in _BY_KEY or head.endswith("executionprovider") or "=" not in parts[-1]:
             parts.append(piece)
@@ -144,9 +146,16 @@ def _split_pair(text: str) -> list[str]:
 
 
 def require() -> Any:
-    """The onnxruntime module. Raises RuntimeFailure where it isn't installed or doesn't import."""
+    """The onnxruntime module. Raises RuntimeFailure where it isn't installed or doesn't import.
+
+    Some releases leave a telemetry file, `.ses`, in the temporary folder when they are imported: they are
+    given one that goes again, and told to send nothing.
+    """
     try:
-        import onnxruntime  # type: ignore[import-untyped]
+        with _own_temporary_folder("onnxruntime" not in sys.modules):
+            import onnxruntime  # type: ignore[import-untyped]
+
+            getattr(onnxruntime, "disable_telemetry_events", lambda: None)()
     except ImportError as error:
         if getattr(error, "name", None) == "onnxruntime":
             raise RuntimeFailure("onnxruntime is not installed", help=INSTALL) from None
@@ -154,6 +163,24 @@ def require() -> Any:
     if not hasattr(onnxruntime, "InferenceSession"):
         raise RuntimeFailure("onnxruntime is installed in parts only", help=INSTALL)
     return onnxruntime
+
+
+@contextmanager
+def _own_temporary_folder(wanted: bool) -> Iterator[None]:
+    """TMPDIR as an empty folder for the length of the block."""
+    if not wanted:
+        yield
+        return
+    before = os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="onnxscope-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = before
 
 
 def version() -> str:

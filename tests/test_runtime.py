@@ -1,0 +1,106 @@
+"""Names and options of providers, and what this onnxruntime really offers."""
+
+import onnxruntime
+import pytest
+
+from onnxscope import runtime
+from onnxscope.errors import RuntimeFailure, UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "options"),
+    [
+        ("cpu", "CPUExecutionProvider", {}),
+        ("CPUExecutionProvider", "CPUExecutionProvider", {}),
+        ("cuda", "CUDAExecutionProvider", {"use_tf32": "0"}),
+        (
+            "cuda:device_id=0,use_tf32=1",
+            "CUDAExecutionProvider",
+            {"use_tf32": "1", "device_id": "0"},
+        ),
+        ("openvino:device_type=CPU", "OpenVINOExecutionProvider", {"device_type": "CPU"}),
+        ("CANNExecutionProvider", "CANNExecutionProvider", {}),
+    ],
+)
+def test_parse(text, name, options):
+    found = runtime.parse(text)
+    assert (found.name, found.options, found.asked) == (name, options, text)
+
+
+def test_every_short_name_of_the_contract_is_known():
+    names = "cpu cuda tensorrt openvino directml coreml rocm migraphx qnn webgpu".split()
+    assert [runtime.parse(name).name.endswith("ExecutionProvider") for name in names] == [True] * 10
+
+
+def test_tf32_is_off_unless_asked_for():
+    assert not runtime.parse("cuda").tf32
+    assert runtime.parse("cuda:use_tf32=1").tf32
+    assert not runtime.parse("cpu").tf32
+
+
+def test_a_plugin_names_its_library():
+    found = runtime.parse("MyProvider:library=/opt/x.so,level=3")
+    assert (found.name, found.library, found.options) == ("MyProvider", "/opt/x.so", {"level": "3"})
+
+
+@pytest.mark.parametrize("text", ["gpu", "", "cuda:device_id", "cuda:=1"])
+def test_bad_names_and_options(text):
+    with pytest.raises(UsageError):
+        runtime.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("cpu", ["CPUExecutionProvider"] * 2),
+        ("cpu/cuda", ["CPUExecutionProvider", "CUDAExecutionProvider"]),
+        ("cpu/cuda:device_id=1", ["CPUExecutionProvider", "CUDAExecutionProvider"]),
+        ("P:library=/a/b.so/cpu", ["P", "CPUExecutionProvider"]),
+    ],
+)
+def test_pairs(text, names):
+    assert [provider.name for provider in runtime.parse_pair(text)] == names
+
+
+@pytest.mark.parametrize("text", ["cpu/cuda/cpu", "cpu/", "/cpu"])
+def test_bad_pairs(text):
+    with pytest.raises(UsageError):
+        runtime.parse_pair(text)
+
+
+def test_version_is_that_of_the_module():
+    assert runtime.version() == f"onnxruntime {onnxruntime.__version__}"
+
+
+def test_a_provider_that_is_not_installed_comes_with_the_command():
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has CUDA")
+    with pytest.raises(RuntimeFailure, match="pip install onnxruntime-gpu"):
+        runtime.check_installed(runtime.parse("cuda"))
+    runtime.check_installed(runtime.parse("cpu"))
+
+
+def test_providers_are_tried_in_processes_of_their_own(monkeypatch):
+    rows = {row.short: row for row in runtime.providers()}
+    assert rows["cpu"] == runtime.Support("cpu", "CPUExecutionProvider", True, True, "", "")
+    assert "cpu" in runtime.usable()
+    absent = [row for row in rows.values() if not row.installed]
+    assert all(row.install and not row.loads for row in absent)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "crashes (signal 11)"),
+        ("import time; time.sleep(60)", "hangs: no answer in 1 s"),
+        ("print('note'); print('{\"error\": \"no device\"}')", "no device"),
+        ("print('{\"used\": false}')", "the session silently uses another provider"),
+        ("import sys; sys.exit('libcuda.so is missing')", "libcuda.so is missing"),
+    ],
+)
+def test_why_a_provider_does_not_load(monkeypatch, code, reason):
+    monkeypatch.setattr(runtime, "installed", lambda: ("CPUExecutionProvider",))
+    monkeypatch.setattr(runtime, "_PROBE", code)
+    rows = {row.short: row for row in runtime.providers(timeout=1)}
+    assert (rows["cpu"].installed, rows["cpu"].loads, rows["cpu"].reason) == (True, False, reason)
+    assert runtime.usable(timeout=1) == ()
