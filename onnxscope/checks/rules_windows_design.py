@@ -1,6 +1,4 @@
 """Rules about the design of convolutions: work that another arrangement saves, or that buys nothing."""
-"nothing.
-"""
 
 from __future__ import annotations
 
