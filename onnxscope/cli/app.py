@@ -7,6 +7,7 @@ import click
 from onnxscope import __version__
 from onnxscope.cli.auditing import audit
 from onnxscope.cli.converting import convert
+from onnxscope.cli.diffing import diff
 from onnxscope.cli.options import general
 from onnxscope.cli.reporting import report
 from onnxscope.cli.ruling import rules
@@ -29,3 +30,4 @@ app.add_command(verify)
 app.add_command(providers)
 app.add_command(audit)
 app.add_command(rules)
+app.add_command(diff)
