@@ -73,8 +73,9 @@ def window_check(
     `others` are further inputs that its head needs. The limit comes from the jitter check of the head alone,
     over all windows. `folder` is a scratch directory.
     """
-    spatial = len(head.window)
-    view = windows(feature_map, head.window)
+    window = _window(head, feature_map)
+    spatial = len(window)
+    view = windows(feature_map, window)
     view = view.reshape(-1, *view.shape[1 + spatial :])
     code = 1 if feature_map.dtype == np.float32 else 11 if feature_map.dtype == np.float64 else 10
     part = cut(original, {head.feature_map: code}, list(results))
@@ -94,6 +95,13 @@ def window_check(
         total = total.merged(compare(given, value, allowed))
     text = jitter.limit_from(part, runs, seed, values=count, arithmetic=arithmetic)
     return WindowCheck(len(view), total, text)
+
+
+def _window(head: HeadLink, feature_map: Array) -> tuple[int, ...]:
+    """The native window; the whole map for a global pool, the first kernel where no size is native."""
+    if head.pool is not None and head.pool_kernel is None:
+        return feature_map.shape[2:]
+    return head.window or head.layers[0].kernel
 
 
 def _chunked(

@@ -68,12 +68,12 @@ def check(
     large. Layers that aren't plain float matrices are left out.
     """
     layers = [(link, fully_connected(original, link, runner)) for head in heads for link in head.layers]
-    found = [(link, layer) for link, layer in layers if layer is not None and _float32(layer)]
+    found = [(link, layer) for link, layer in layers if layer is not None and _plain(layer)]
     if not found:
         return ()
     part = cut(
         candidate,
-        {link.candidate_input: dtypes.FLOAT for link, _ in found},
+        {link.candidate_input: _code(layer) for link, layer in found},
         [link.candidate_output for link, _ in found],
     )
     model = runnable(part, folder)
@@ -87,8 +87,12 @@ def check(
 _Layers: TypeAlias = "Sequence[tuple[LayerLink, FullyConnected]]"
 
 
-def _float32(layer: FullyConnected) -> bool:
-    return layer.weight.dtype == np.float32
+def _plain(layer: FullyConnected) -> bool:
+    return layer.weight.dtype in (np.float32, np.float16)
+
+
+def _code(layer: FullyConnected) -> int:
+    return dtypes.FLOAT if layer.weight.dtype == np.float32 else dtypes.FLOAT16
 
 
 def _shape(link: LayerLink, layer: FullyConnected) -> tuple[int, ...]:
@@ -108,7 +112,7 @@ def _run(
     feeds = {
         link.candidate_input: _impulse(
             link, places[link.candidate_input] if places else None, _shape(link, layer)[0]
-        )
+        ).astype(layer.weight.dtype)
         for link, layer in layers
     }
     outputs = [link.candidate_output for link, _ in layers]
@@ -124,6 +128,7 @@ def _result(
     seed: int,
 ) -> ExactResult:
     bias = np.zeros(layer.outputs, np.float32) if layer.bias is None else layer.bias.astype(np.float32)
+    resting = _finished(layer, bias)
     moves = (link.weight, link.bias)
     folded = layer.alpha != 1.0 or any(move is not None and move.how == "folded" for move in moves)
     slack = 2.0**-22 if folded else 0.0
@@ -139,7 +144,7 @@ def _result(
     text = f"zeros give b and {len(places)} single ones give fl(w + b), seed {seed}: " + (
         "within 4u |y|, since a factor is folded into the weights" if folded else "bit for bit, limit 0"
     )
-    zeros = compare(runs[0][link.candidate_output], bias[None], slack * np.abs(bias))
+    zeros = compare(runs[0][link.candidate_output], resting[None], slack * np.abs(resting))
     return ExactResult(link.output, zeros, total, wrong, text)
 
 
@@ -186,4 +191,9 @@ def _responses(
     stored = tuple(shape[axis] for axis in order)
     columns = [int(np.ravel_multi_index(tuple(place[axis] for axis in order), stored)) for place in places]
     weight = np.asarray(layer.weight[:, columns], np.float32) * np.float32(layer.alpha)
-    return np.asarray(weight.T + bias, np.float32)
+    return _finished(layer, np.asarray(weight.T + bias, np.float32))
+
+
+def _finished(layer: FullyConnected, value: Array) -> Array:
+    """A sum as it is stored, rounded to the element type of the layer."""
+    return value.astype(layer.weight.dtype)

@@ -55,13 +55,14 @@ class FullyConnected:
 def fully_connected(model: Model, link: LayerLink, runner: Runner) -> FullyConnected | None:
     """The layer that ends in the original value `link.output`; None for forms that are not recomputed here.
 
-    Those are integer layers, fused activations, transposed inputs and weights that are left operands.
+    Those are integer layers, transposed inputs, weights that are left operands, and fused activations that
+    the candidate fuses too: elsewhere `link.candidate_output` is the value in front of the activation.
     """
     node = model.graph.producers.get(link.output)
     bias = None
     if node is not None and node.op == "Add":
         node, bias = _added(model, node)
-    if node is None or node.op not in _MATRIX or _odd(model, node):
+    if node is None or node.op not in _MATRIX or _odd(model, node, link):
         return None
     weight = constant(model, node.inputs[1], runner)
     if weight.dtype.kind != "f" and weight.dtype.name != "bfloat16":
@@ -78,9 +79,10 @@ def fully_connected(model: Model, link: LayerLink, runner: Runner) -> FullyConne
     return FullyConnected(matrix, _bias(model, terms, len(matrix), runner), _number(node, "alpha"))
 
 
-def _odd(model: Model, node: Node) -> bool:
+def _odd(model: Model, node: Node, link: LayerLink) -> bool:
     turned = any(node.attribute(name) for name in ("transA", "transBatchA", "transBatchB"))
-    return turned or bool(node.attribute("activation")) or not is_constant(model, node.inputs[1])
+    fused = bool(node.attribute("activation")) and link.candidate_output == link.output
+    return turned or fused or not is_constant(model, node.inputs[1])
 
 
 def _added(model: Model, node: Node) -> tuple[Node | None, str | None]:

@@ -7,14 +7,14 @@ that went wrong. Source of the limits: `limits` for fully connected layers, `tai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from onnxscope.analysis.facts import Facts
-from onnxscope.graph import Model, Node
+from onnxscope.graph import Attribute, Model, Node
 from onnxscope.proof import limits, tails
 from onnxscope.proof.extract import constant, is_constant
 from onnxscope.proof.layers import FullyConnected, fully_connected
@@ -86,12 +86,25 @@ def plan(facts: Facts, candidate: Model, heads: Sequence[HeadLink]) -> tuple[Ste
         link = links.get(output)
         if link is not None:
             found.append(Step(output, link.candidate_output, (link.candidate_input,), link=link))
-            tracked[output] = link.candidate_output
+            activation = _fused(node, link) if output in made else None
+            found += [activation] if activation else []
+            tracked[output] = activation.output if activation else link.candidate_output
         elif output in made and _recomputable(facts, node, tracked):
             inputs = tuple(tracked.get(name) for name in node.inputs)
             found.append(Step(output, output, inputs, node=node))
             tracked[output] = output
     return tuple(found)
+
+
+def _fused(node: Node, link: LayerLink) -> Step | None:
+    """The activation that the original fuses into a layer and the candidate has as a node of its own."""
+    kind = node.attribute("activation")
+    if not isinstance(kind, bytes) or link.candidate_output == link.output:
+        return None
+    alpha = node.attribute("activation_alpha")
+    attributes = (Attribute("alpha", alpha),) if isinstance(alpha, float) else ()
+    alone = replace(node, op=kind.decode(), inputs=(link.output,), attributes=attributes, origin=None)
+    return Step(link.output, link.output, (link.candidate_output,), node=alone)
 
 
 def names(steps: Sequence[Step]) -> tuple[str, ...]:

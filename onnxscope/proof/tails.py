@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Rule: TypeAlias = "Callable[[Node, Sequence[Floats]], tuple[Floats, Floats]]"
 """(node, its inputs as float64) -> (h, allowed error in units of u)."""
 
-EXACT, ROUNDED, PRELU, TANH, SIGMOID, BATCH_NORM, SOFTMAX, SMOOTH = 0, 2, 1, 10, 12, 8, 16, 16
+ROUNDED, TANH, SIGMOID, BATCH_NORM, SOFTMAX, SMOOTH = 2, 10, 18, 8, 16, 16
 """Factors of the error bounds; see `RULES` for what each multiplies."""
 
 
@@ -91,7 +91,7 @@ def _leaky(node: Node, values: Sequence[Floats]) -> tuple[Floats, Floats]:
     z = values[0]
     slope = values[1] if node.op == "PRelu" else np.float64(np.float32(_number(node, "alpha", 0.01)))
     h = np.where(z < 0, z * slope, z)
-    return h, PRELU * np.abs(h)
+    return h, ROUNDED * np.abs(h)
 
 
 def _sigmoid(node: Node, values: Sequence[Floats]) -> tuple[Floats, Floats]:
@@ -106,6 +106,12 @@ def _hard_sigmoid(node: Node, values: Sequence[Floats]) -> tuple[Floats, Floats]
     )
     h = np.clip(slope * values[0] + offset, 0, 1)
     return np.asarray(h, np.float64), np.full(h.shape, 2.0 * ROUNDED)
+
+
+def _hard_swish(node: Node, values: Sequence[Floats]) -> tuple[Floats, Floats]:
+    z = values[0]
+    h = z * np.clip(z / 6 + 0.5, 0, 1)
+    return h, 2 * ROUNDED * np.abs(z)
 
 
 def _elu(node: Node, values: Sequence[Floats]) -> tuple[Floats, Floats]:
@@ -179,6 +185,7 @@ RULES: dict[str, Rule] = {
     "Tanh": _relative(np.tanh, TANH),
     "Sigmoid": _sigmoid,
     "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _hard_swish,
     "Elu": _elu,
     "Gelu": _gelu,
     "Erf": _absolute(_erf, 0.25),
@@ -192,8 +199,8 @@ RULES: dict[str, Rule] = {
     "Softmax": _softmax,
     "LogSoftmax": _log_softmax,
 }
-"""Op -> rule. Error bounds in units of u: Relu, Identity and the like 0; PRelu |h|; sums, products 2 |h|;
-tanh 10 |h|; sigmoid 12 max(|h|, 1/4); BatchNormalization 8 (|s z| + |s mean| + |b|); softmax
+"""Op -> rule. Error bounds in units of u: Relu, Identity and the like 0; PRelu, sums, products 2 |h|;
+tanh 10 |h|; sigmoid 18 max(|h|, 1/4); BatchNormalization 8 (|s z| + |s mean| + |b|); softmax
 (16 + 2 |z - max| + sqrt(classes)) h; log-softmax 16 + 2 max |z| + 2 |h|; other smooth ones 16."""
 LAST_AXIS = frozenset(("Softmax", "LogSoftmax"))
 """Ops that a rule computes along the last axis."""
