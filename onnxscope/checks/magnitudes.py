@@ -83,7 +83,8 @@ class Magnitudes:
         """The magnitude of the first number of this type that is not below `number`."""
         import numpy as np
 
-        near = np.array([number]).astype(self.type)
+        with np.errstate(over="ignore"):
+            near = np.array([number]).astype(self.type)
         bits = int(near.view(self.unsigned)[0])
         return bits + (float(near[0]) < number)
 
