@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -273,4 +274,26 @@ sys.exit(main(["convert", {LENET!r}, "-o", {str(tmp_path / "x.onnx")!r}]))
     assert (done.returncode, done.stdout) == (4, "")
     assert "pip install" in done.stderr
     assert "--no-verify" in done.stderr
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_conversion_leaves_nothing(tmp_path, number, code):
+    """The proof is made to wait; the finished file is there by then, under another name."""
+    script = f"""
+import sys, time
+from onnxscope import api
+from onnxscope.cli.main import main
+def wait(*given):
+    print("waiting", flush=True)
+    time.sleep(60)
+api._verified = wait
+sys.argv = ["onnxscope", "convert", {LENET!r}, "-o", {str(tmp_path / "x.onnx")!r}]
+sys.exit(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as started:
+        assert started.stdout.readline() == b"waiting\n"
+        assert len(os.listdir(tmp_path)) == 1
+        started.send_signal(number)
+        assert started.wait(30) == code
     assert os.listdir(tmp_path) == []

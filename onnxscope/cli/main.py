@@ -1,11 +1,12 @@
 """Entry of the command `onnxscope`, and how errors leave it.
 
 Exit codes: 0 done, 1 the answer is no, 2 the call is wrong, 3 the model can't be used, 4 the runtime can't do
-it; 70 a bug of ours, 130 interrupted, 141 the reader of the output is gone.
+it; 70 a bug of ours, 130 interrupted, 143 terminated, 141 the reader of the output is gone.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` are those of the process where None. Returns the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _terminated)
     if given == ["--version"]:  # asked by scripts, often: not worth importing click for
         print(f"onnxscope {__version__}")
         return 0
@@ -32,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(given)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _terminated(number: int, frame: object) -> None:
+    """End by an exception, so that no unfinished file and no worker process stays."""
+    raise SystemExit(128 + number)
 
 
 def _run(arguments: list[str]) -> int:

@@ -12,6 +12,9 @@ from onnxscope.render.words import number, times
 
 _NUMBERS = ("max abs diff", "relative", "limit", "of limit", "same class", "windows", "border effect")
 
+FOLDED = 20
+"""Longer tables of values are folded."""
+
 
 def markdown(document: VerificationDocument) -> str:
     """Headings and tables, ending in a newline."""
@@ -66,12 +69,19 @@ def _run(run: RunEntry) -> Iterator[str]:
 
 
 def _layers(run: RunEntry) -> Iterator[str]:
-    if run["layers"]:
-        rows = [
-            (code(row["name"]), error(row["max_abs"]), error(row["limit"]), _verdict(row["ok"]))
-            for row in run["layers"]
-        ]
-        yield from table(("value", "max abs diff", "limit", ""), rows, _NUMBERS)
+    found = run["layers"]
+    if not found:
+        return
+    rows = [
+        (code(row["name"]), error(row["max_abs"]), error(row["limit"]), _verdict(row["ok"])) for row in found
+    ]
+    failing = sum(not row["ok"] for row in found)
+    if len(rows) > FOLDED:
+        told = f"{number(len(rows))} values, {failing} beyond their limit"
+        yield from (f"<details><summary>{told}</summary>", "")
+    yield from table(("value", "max abs diff", "limit", ""), rows, _NUMBERS)
+    if len(rows) > FOLDED:
+        yield from ("", "</details>")
 
 
 def _dense(run: RunEntry) -> Iterator[str]:

@@ -12,7 +12,7 @@ from onnxscope.render.table import Column
 from onnxscope.render.words import clean, number, times
 
 MOST_LAYERS = 30
-"""Rows of intermediate values that are shown; JSON and Markdown have all."""
+"""Intermediate values that are shown, and as many failing ones behind; JSON and Markdown have all."""
 SQUEEZE = (("output", 16), ("value", 16), ("output", 8), ("value", 8))
 
 
@@ -90,7 +90,9 @@ def _layers(run: RunEntry, width: int) -> Iterator[Styled]:
     found = run["layers"]
     if not found:
         return
-    shown = found[:MOST_LAYERS]
+    shown = [row for place, row in enumerate(found) if place < MOST_LAYERS or not row["ok"]][
+        : 2 * MOST_LAYERS
+    ]
     columns = [
         Column("value", tuple(clean(row["name"]) for row in shown), name=True),
         Column("max |diff|", tuple(error(row["max_abs"]) for row in shown), right=True),
@@ -100,8 +102,8 @@ def _layers(run: RunEntry, width: int) -> Iterator[Styled]:
     yield from table(columns, width, SQUEEZE)
     if measures.limits_differ(shown):
         yield from hanging(measures.PER_ELEMENT, width, "  ", "  ", "faint")
-    if len(found) > MOST_LAYERS:
-        yield "", f"  ... and {len(found) - MOST_LAYERS} more (--format json lists all)"
+    if len(found) > len(shown):
+        yield "", f"  ... and {len(found) - len(shown)} more (--format json lists all)"
 
 
 def _dense(run: RunEntry, width: int) -> Iterator[Styled]:

@@ -1,6 +1,7 @@
 """Conversions and verifications: schemas, golden files that were checked by eye, widths, hostile names."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -11,7 +12,7 @@ from onnxscope.documents.conversion import conversion
 from onnxscope.documents.providers import providers
 from onnxscope.documents.verification import verification
 from onnxscope.expr import symbol
-from onnxscope.proof.result import OutputResult, Verification, WeightCounts
+from onnxscope.proof.result import LayerResult, OutputResult, Verification, WeightCounts
 from onnxscope.render import conversion as conversions
 from onnxscope.render import measures
 from onnxscope.render import providers as provider_table
@@ -111,6 +112,24 @@ def test_the_worst_output_is_the_one_in_the_summary():
         "NOT equivalent: a converted layer has other weights on cuda (onnxruntime-gpu 1.31.1): 18 trials,"
         " largest difference ? in logits, NaN or infinite on one side, first divergence at fc6 (Conv)"
     )
+
+
+def many_layers(count, failing):
+    rows = tuple(LayerResult(f"v{i}", 0.5, 1.0, i != failing) for i in range(count))
+    found = Verification(False, "onnxruntime 1", WeightCounts(1, 0, 0), "layers", (run(False, layers=rows),))
+    return verification(found, "a.onnx", "b.onnx")
+
+
+def test_a_long_list_is_cut_but_never_its_failures():
+    document = many_layers(100, 77)
+    shown = verifications.text(document)
+    assert "\nv29 " in shown
+    assert "\nv30 " not in shown
+    assert re.search(r"\nv77 .* FAIL\n", shown)
+    assert "... and 69 more" in shown
+    assert markdown(document).count("| `v") == 100
+    assert "<details><summary>100 values, 1 beyond their limit</summary>\n\n| value" in markdown(document)
+    assert "<details>" not in markdown(many_layers(20, 7))
 
 
 def geometry(**more):
