@@ -41,7 +41,7 @@ def inputs(op: str, seeds: int) -> Iterator[Array]:
                     generator.uniform(-1, 1, (64, width)),
                 ]
                 for value in values:
-                    rows = (scale * value).astype(np.float32)
+                    rows: Array = np.asarray(scale * value, np.float32)
                     yield np.abs(rows) if op in POSITIVE else rows
 
 
@@ -54,7 +54,7 @@ def share(op: str, opset: int, seeds: int) -> tuple[float, float]:
         if width not in sessions:
             generator = np.random.default_rng(width)
             vectors = [
-                generator.uniform(0.5, 1.5, width).astype(np.float32) for _ in range(CONSTANTS.get(op, 0))
+                generator.uniform(0.5, 1.5, (width,)).astype(np.float32) for _ in range(CONSTANTS.get(op, 0))
             ]
             data = model(op, vectors, opset)
             options = onnxruntime.SessionOptions()
