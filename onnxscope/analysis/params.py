@@ -17,7 +17,7 @@ from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.roles import BIAS, STATISTIC, WEIGHT, roles_of
 from onnxscope.expr import Size, Worked, product, worked_product
-from onnxscope.graph import Node, Tensor
+from onnxscope.graph import Node, SparseTensor, Tensor
 from onnxscope.ops.value import Shape
 
 Key: TypeAlias = "tuple[str, int]"
@@ -256,11 +256,24 @@ def _stored(facts: Facts, path: str, name: str, role: str, producer: Node | None
     tensor = value.tensor or value.default
     if tensor is not None:
         return _parameter(tensor, name, role)
+    if producer is not None and producer.op == "Constant":
+        return _constant(producer, name, role)
     if producer is None or producer.op != "ConstantOfShape" or value.shape is None:
         return None
     return Parameter(
         (path, name), name, role, value.shape, value.dtype or 1, product(value.shape), producer.op
     )
+
+
+def _constant(node: Node, name: str, role: str) -> Parameter | None:
+    """The numbers that a Constant holds as a list or sparse tensor: those of `value` come as a tensor."""
+    for attribute in node.attributes:
+        if isinstance(attribute.value, SparseTensor):
+            return _parameter(attribute.value.values, name, role)
+        if attribute.name == "value_floats" and isinstance(attribute.value, tuple):
+            count = len(attribute.value)
+            return Parameter(id(attribute), name, role, (count,), dtypes.FLOAT, count)
+    return None
 
 
 def _producer(facts: Facts, scope: str, name: str) -> tuple[str, Node | None]:
