@@ -38,7 +38,8 @@ class HeadLayer:
     share_of_params: float | None
     """Its part of all parameters as layers use them, 0..1; None where the count is unknown."""
     feature_map: str | None
-    """The map [N, C, *S] whose flattened or globally pooled form it reads; None behind another such layer."""
+    """The map [N, C, *S] whose flattened or globally pooled form it reads; None behind another such layer,
+    or where there is none."""
     size_note: str | None
     """Where the input size is free: the map size that the weights demand."""
 
@@ -69,7 +70,8 @@ def _verdict(
 ) -> HeadLayer:
     layer = None if fact.scope else layers.get(fact.node.index)
     if layer is None:
-        return HeadLayer(fact.label, False, None, None, _reason(lift, fact, unfit), share, None, None)
+        reason = _reason(lift, fact, unfit)
+        return HeadLayer(fact.label, False, None, None, reason, share, _map_before(lift, fact), None)
     return HeadLayer(
         fact.label,
         True,
@@ -80,6 +82,16 @@ def _verdict(
         None if layer.source.layers else layer.source.base,
         _size_note(layer),
     )
+
+
+def _map_before(lift: Lift, fact: NodeFact) -> str | None:
+    """The map that the features of a layer come from, where that much is known and it has spatial axes."""
+    if fact.scope:
+        return None
+    view = lift.views.get(fact.node.inputs[FULLY_CONNECTED[fact.node.op].data])
+    if view is None or (isinstance(view, View) and view.layers):
+        return None
+    return view.base if len(lift.native.value(view.base).shape or ()) > 2 else None
 
 
 def _reason(lift: Lift, fact: NodeFact, unfit: dict[int, str]) -> str:
@@ -110,8 +122,10 @@ def _unfit(facts: Facts, fact: NodeFact) -> str | None:
     """Attributes and operands that rule a convolution out."""
     places = FULLY_CONNECTED[fact.node.op]
     operand, weight = fact.node.inputs[places.data], fact.node.inputs[places.weight]
-    if facts.value(operand, fact.scope).constant:
+    if facts.value(operand, fact.scope).fixed:
         return "its weight is the left operand"
+    if facts.value(weight).overridable:
+        return "its weight is also an input of the model, which a caller may override"
     if facts.value(weight).shape is None or facts.value(operand).shape is None:
         return "its shapes are unknown"
     if fact.node.attribute("transA"):

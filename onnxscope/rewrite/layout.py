@@ -33,10 +33,10 @@ FULLY_CONNECTED: dict[str, Weight] = {
 
 
 def is_fully_connected(facts: Facts, fact: NodeFact) -> bool:
-    """Whether a node multiplies its input by a constant matrix: a fully connected layer."""
+    """Whether a node multiplies its input by a stored matrix: a fully connected layer."""
     places = FULLY_CONNECTED.get(fact.node.op)
     if places is None or len(fact.node.inputs) <= places.weight:
         return False
-    left = facts.value(fact.node.inputs[places.data], fact.scope).constant
-    right = facts.value(fact.node.inputs[places.weight], fact.scope).constant
+    left = facts.value(fact.node.inputs[places.data], fact.scope).fixed
+    right = facts.value(fact.node.inputs[places.weight], fact.scope).fixed
     return left != right

@@ -141,3 +141,25 @@ def test_a_free_size_that_the_weight_does_not_fit_is_said() -> None:
     assert (
         found.size_note == "its weight fits a 4x4 map only; p is 3x(H//2)x(W//2): convert it for other sizes"
     )
+
+
+def test_a_batch_that_a_reshape_merges_leaves_the_map_in_front_in_sight() -> None:
+    """view(1, -1) on a free batch: no head, but its map still has its closed form."""
+    lines = ["m = MaxPool(x) kernel_shape=[2,2] strides=[2,2]", "f = Reshape(m, s)", "y = MatMul(f, w)"]
+    model = net(lines, x="N,3,H,W", s=np.array([1, -1]), w=(48, 5))
+    facts = infer(model)
+    (head,) = find(facts, params.count(facts))
+    assert (head.replaceable, head.feature_map) == (False, "m")
+    assert head.reason is not None
+    assert "merges the batch" in head.reason
+
+
+@pytest.mark.parametrize("target", [[1, 48], [-1, 48], [0, 48]])
+def test_a_flattening_that_bakes_the_size_says_which_one_it_needs(target: list[int]) -> None:
+    """3 channels of a 4x4 map: 48 numbers, whatever the size of the input that is asked about."""
+    lines = ["m = MaxPool(x) kernel_shape=[2,2] strides=[2,2]", "f = Reshape(m, s)", "y = MatMul(f, w)"]
+    model = net(lines, x="1,3,8,8", s=np.array(target), w=(48, 5))
+    facts = infer(model, {"x": (1, 3, "H", "W")})
+    (head,) = find(facts, params.count(facts))
+    assert (head.replaceable, head.kernel, head.feature_map) == (True, (4, 4), "m")
+    assert head.size_note is not None

@@ -64,6 +64,8 @@ def _check(lift: Lift, step: Step, view: View) -> None:
         raise Unliftable(f"a Conv takes no {dtypes.name_of(dtype)}")
     if not view.groups or (1 not in view.groups[-1] and view.channels != 1):
         raise Unliftable("its inner axis is no feature axis of a map")
+    if 0 in view.groups[-1]:
+        raise Unliftable("the reshape in front of it merges the batch with its features")
     if any(len(group) > 1 for group in view.groups[:-1]):
         raise Unliftable("its rows are merged axes of a map")
 
@@ -81,7 +83,9 @@ def kernel_of(view: View, inputs: int) -> tuple[int, ...]:
     if free and isinstance(fixed, int) and fixed and inputs % fixed == 0:
         side = round((inputs // fixed) ** (1 / free))
     if free and (not isinstance(fixed, int) or side**free * fixed != inputs):
-        raise Unliftable(f"its weight takes {inputs} inputs, which no square map {view.base} {shown(view)} gives")
+        raise Unliftable(
+            f"its weight takes {inputs} inputs, which no square map {view.base} {shown(view)} gives"
+        )
     return tuple(size if isinstance(size, int) else side for size in sizes)
 
 

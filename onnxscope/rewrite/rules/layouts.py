@@ -22,7 +22,7 @@ def regroup(lift: Lift, step: Step) -> Answer:
     groups = None
     if target is not None and before is not None:
         batch = _batch(view, before)
-        groups = None if batch is None else reshaped(view, batch, target)
+        groups = None if batch is None else reshaped(view, batch, target) or _baked(view, target)
     if groups is None and target is not None and before is not None:
         groups = _freed(view, before, target)
     if groups is None:
@@ -41,6 +41,14 @@ def _batch(view: View, before: Shape) -> Size | None:
         if group == (0,):
             return before[place]
     return None
+
+
+def _baked(view: View, target: Shape) -> Groups | None:
+    """A flattening [N, C, *S] -> [M, K] that bakes the size in, on a map whose size is free: K tells it."""
+    sizes = [view.spatial[axis - 2] for group in view.groups for axis in group if axis > 1]
+    if len(target) != 2 or isinstance(target[1], Expr) or not any(isinstance(size, Expr) for size in sizes):
+        return None
+    return (view.groups[0], tuple(axis for group in view.groups[1:] for axis in group))
 
 
 def _freed(view: View, before: Shape, target: Shape) -> Groups | None:
