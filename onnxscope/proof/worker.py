@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _HEADER = struct.Struct("<Q")
 _START = "import sys; sys.path[:] = {path!r}; from onnxscope.proof.worker import serve; serve({limit!r})"
-_GRACE = 5.0
+_GRACE = 2.0
 _PHASES = {
     "start": "while starting onnxruntime",
     "session": "while creating the session",
@@ -169,6 +169,8 @@ class Worker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(_GRACE)
         status = self._child.poll()
+        if status is None:
+            return RuntimeFailure(f"{self._asked}: the worker sent what is no message, and was stopped")
         last = self._last_words()
         where = _PHASES.get(self._phase, self._phase)
         if status is not None and status < 0:
