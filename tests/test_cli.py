@@ -369,3 +369,22 @@ def test_completion():
     }
     done = process(env={**os.environ, **words})
     assert done.stdout == b"plain,--explain\n"
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("name", ["crnn.script.op13.batch", "lasagne_mnist.script.op17.fixed.qdq"])
+def test_every_run_says_the_same(name, form):
+    """Whatever order sets and dicts hash in."""
+    command = [sys.executable, "-m", "onnxscope", "report", f"models/exported/{name}.onnx", "--all-ops"]
+    runs = [
+        subprocess.run(
+            [*command, "--format", form],
+            capture_output=True,
+            cwd=ROOT,
+            timeout=60,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        )
+        for seed in ("1", "2")
+    ]
+    assert runs[0].stdout
+    assert runs[0].stdout == runs[1].stdout

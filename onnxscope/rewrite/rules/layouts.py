@@ -30,7 +30,7 @@ def regroup(lift: Lift, step: Step) -> Answer:
             return lift.fresh(step.output, target)
         raise Unliftable
     made = canonical(view.regrouped(groups))
-    if untouched and target is not None and step.mapped and _in_order(made):
+    if untouched and target is not None and step.mapped and (_in_order(made) or _mixed(made)):
         return lift.fresh(step.output, target, view.pooled)
     return made
 
@@ -46,7 +46,8 @@ def _batch(view: View, before: Shape) -> Size | None:
 def _baked(view: View, target: Shape) -> Groups | None:
     """A flattening [N, C, *S] -> [M, K] that bakes the size in, on a map whose size is free: K tells it."""
     sizes = [view.spatial[axis - 2] for group in view.groups for axis in group if axis > 1]
-    if len(target) != 2 or isinstance(target[1], Expr) or not any(isinstance(size, Expr) for size in sizes):
+    free = any(isinstance(size, Expr) for size in sizes)
+    if not free or view.groups[0] != (0,) or len(target) != 2 or isinstance(target[1], Expr):
         return None
     return (view.groups[0], tuple(axis for group in view.groups[1:] for axis in group))
 
@@ -66,6 +67,12 @@ def _in_order(view: View) -> bool:
         return False
     rest = [axis for group in view.groups[2:] for axis in group]
     return rest == sorted(rest)
+
+
+def _mixed(view: View) -> bool:
+    """Whether axes are merged and others remain beside them: a shuffle of channels, not a flattening."""
+    wide = [group for group in view.groups[1:] if group]
+    return len(wide) > 1 and any(len(group) > 1 for group in wide)
 
 
 @rule("Transpose", moves=True)
