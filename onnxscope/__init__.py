@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from onnxscope.api import convert, load, plan, report, verify
+    from onnxscope.api import audit, convert, diff, load, plan, report, verify
     from onnxscope.errors import (
         ConversionFailed,
         ExternalDataError,
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
         UsageError,
     )
     from onnxscope.graph import Model
-    from onnxscope.results import Conversion, Plan, Proof, Report
+    from onnxscope.results import Audit, Conversion, Difference, Plan, Proof, Report
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Audit",
     "Conversion",
     "ConversionFailed",
+    "Difference",
     "ExternalDataError",
     "FileError",
     "Model",
@@ -42,7 +44,9 @@ __all__ = [
     "RuntimeFailure",
     "UsageError",
     "__version__",
+    "audit",
     "convert",
+    "diff",
     "load",
     "plan",
     "report",
@@ -50,12 +54,16 @@ __all__ = [
 ]
 
 _HOMES = {
+    "audit": "onnxscope.api",
     "convert": "onnxscope.api",
+    "diff": "onnxscope.api",
     "load": "onnxscope.api",
     "plan": "onnxscope.api",
     "report": "onnxscope.api",
     "verify": "onnxscope.api",
+    "Audit": "onnxscope.results",
     "Conversion": "onnxscope.results",
+    "Difference": "onnxscope.results",
     "Plan": "onnxscope.results",
     "Proof": "onnxscope.results",
     "Report": "onnxscope.results",

@@ -1,4 +1,4 @@
-"""The Python API: load a model, report on it, convert its fully connected head, verify that two are equal."""
+"""The Python API: load a model, report on it, convert its head, verify that two are equal, audit, compare."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnxscope.errors import (
     UsageError,
 )
 from onnxscope.graph import Model
-from onnxscope.results import Conversion, Plan, Proof, Report
+from onnxscope.results import Audit, Conversion, Difference, Plan, Proof, Report
 
 if TYPE_CHECKING:
     from onnxscope.proof.result import Request
@@ -331,6 +331,46 @@ def _proved(planned: Planned, path: str, target: str, provider: str, progress: P
     if not proof.equivalent:
         _keep(proof, target)
     return proof
+
+
+def audit(
+    model_or_path: Source,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    targets: Sequence[str] = (),
+    config: Path | None = None,
+) -> Audit:
+    """What must be known about a model before it ships: the findings of every rule, worst first.
+
+    `select` and `ignore` choose rules by code, prefix of codes or name; `targets` names deployment targets;
+    `config` is a file with settings and budgets (without it none is read, so that the answer depends on the
+    model alone). Rules: `onnxscope rules`, docs/rules.
+
+    Raises FileError for a file that can't be used, UsageError for an unknown code or a bad configuration.
+    """
+    from onnxscope.checks.registry import chosen
+    from onnxscope.checks.settings import Settings
+    from onnxscope.config import Config, read
+    from onnxscope.documents import audit as audits
+
+    model = model_or_path if isinstance(model_or_path, Model) else load(model_or_path)
+    for pattern in (*select, *ignore):
+        chosen(pattern)
+    base = Settings(tuple(select), tuple(ignore), targets=tuple(name.lower() for name in targets))
+    found = read(os.fspath(config)) if config is not None else Config()
+    return Audit(audits.audit([audits.of_model(model, found.settings(model.path, base))]))
+
+
+def diff(old: Source, new: Source) -> Difference:
+    """What differs between two models; nodes are paired by structure and weights, not by name alone.
+
+    Raises FileError for a file that can't be used.
+    """
+    from onnxscope.documents.diff import diff as document
+
+    before, after = (model if isinstance(model, Model) else load(model) for model in (old, new))
+    return Difference(document(before, after))
 
 
 def _impossible(error: OnnxscopeError, original: str, target: str) -> Proof:

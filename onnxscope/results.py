@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from onnxscope.documents.audit import AuditDocument, FindingEntry
     from onnxscope.documents.conversion import ConversionDocument, ConvertedEntry, MapEntry, RefusedEntry
+    from onnxscope.documents.diff import DiffDocument
     from onnxscope.documents.schema import (
         FullyConnectedEntry,
         LayerEntry,
@@ -198,6 +201,104 @@ class Proof:
         from onnxscope.render.measures import summary
 
         return f"<Proof {summary(self.document)}>"
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The findings in one or more models, iterable and countable; false where there is none.
+
+    `document` is the whole of it as plain dicts, lists, strings and numbers; docs/audit.md describes the
+    keys.
+    """
+
+    document: AuditDocument
+
+    @property
+    def findings(self) -> list[FindingEntry]:
+        """All findings, worst first per model."""
+        return [finding for entry in self.document["models"] for finding in entry["findings"]]
+
+    def __iter__(self) -> Iterator[FindingEntry]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def to_text(self, *, width: int = 100, color: bool = False) -> str:
+        """Text of at most `width` columns."""
+        from onnxscope.render.audit import text
+
+        return text(self.document, width=width, color=color)
+
+    def to_markdown(self) -> str:
+        """Markdown tables, for a pull request."""
+        from onnxscope.render.markdown_audit import markdown
+
+        return markdown(self.document)
+
+    def to_json(self) -> str:
+        """The document as JSON text; docs/audit.schema.json is its schema."""
+        from onnxscope.render.json_audit import json
+
+        return json(self.document)
+
+    def to_sarif(self) -> str:
+        """The findings as SARIF 2.1.0."""
+        from onnxscope import __version__
+        from onnxscope.documents.rules import rules
+        from onnxscope.render.sarif import sarif
+
+        return sarif(self.document, {rule["code"]: rule for rule in rules()["rules"]}, __version__)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        from onnxscope.render.audit import told
+
+        return f"<Audit {'; '.join(map(told, self.document['models']))}>"
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What differs between two models; true where anything does, names of inner nodes and values apart."""
+
+    document: DiffDocument
+
+    def __bool__(self) -> bool:
+        return not self.document["equal"]
+
+    def to_text(self, *, width: int = 100, color: bool = False) -> str:
+        """Text of at most `width` columns."""
+        from onnxscope.render.diff import text
+
+        return text(self.document, width=width, color=color)
+
+    def to_markdown(self) -> str:
+        """Markdown tables, for a review."""
+        from onnxscope.render.diff import markdown
+
+        return markdown(self.document)
+
+    def to_json(self) -> str:
+        """The document as JSON text; docs/diff.schema.json is its schema."""
+        from onnxscope.render.json import json
+
+        return json(self.document)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        from onnxscope.render.diff import verdict
+
+        return f"<Difference {verdict(self.document)}>"
 
     def _repr_markdown_(self) -> str:
         return self.to_markdown()
