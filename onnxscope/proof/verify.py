@@ -68,18 +68,20 @@ def _refused(setting: Setting) -> Verification:
 
 def _verified(setting: Setting, asked: Sequence[Asked]) -> Verification:
     notes = [*setting.interface.problems, *setting.interface.notes]
-    with Worker(setting.request.timeout) as worker:
-        setting.progress("weights")
-        cpu = worker.runner(runtime.parse("cpu"), _home(setting))
-        checked = weights.compare(setting.original, setting.candidate, setting.heads, cpu)
-    if checked.binding and checked.changed:
-        notes.append(f"weights changed: {_listed(checked.changed)}")
+    checked: WeightCheck | None = None
     runs: list[Run] = []
+    home = os.path.dirname(os.path.realpath(setting.request.original))
     for name, (first, second) in asked:
         with Worker(setting.request.timeout) as worker:
-            home = _home(setting)
+            if checked is None:
+                setting.progress("weights")
+                cpu = worker.runner(runtime.parse("cpu"), home)
+                checked = weights.compare(setting.original, setting.candidate, setting.heads, cpu)
             pair = Pair(setting, worker.runner(first, home), worker.runner(second, home))
             runs.append(_run(pair, name, notes))
+    assert checked is not None
+    if not checked.ok:
+        notes.append(f"weights changed: {_listed(checked.changed)}")
     reason = _reason(setting, checked, runs)
     return Verification(
         reason is None,
@@ -89,10 +91,6 @@ def _verified(setting: Setting, asked: Sequence[Asked]) -> Verification:
         tuple(runs),
         tuple(dict.fromkeys(notes)),
     )
-
-
-def _home(setting: Setting) -> str:
-    return os.path.dirname(os.path.realpath(setting.request.original))
 
 
 def _listed(names: Sequence[str]) -> str:
