@@ -41,9 +41,9 @@ def unreadable_file() -> Iterator[Finding]:
     Why it matters:
         No runtime can load it. Where several files are audited, the others are still looked at.
 
-    Bad: see tests/checks/test_runner.py
+    Bad: see tests/test_cli_audit.py
 
-    Good: see tests/checks/test_runner.py
+    Good: see tests/test_cli_audit.py
 
     Fix and its safety:
         Export or download the file again.
