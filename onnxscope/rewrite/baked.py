@@ -14,7 +14,7 @@ from onnxscope import edit as edits
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.edit import Edit
 from onnxscope.expr import Expr, Size, symbols
-from onnxscope.graph import Attribute, Model, Node, Tensor
+from onnxscope.graph import Attribute, Model, Node, Tensor, Type, ValueInfo
 from onnxscope.ops.value import Shape
 from onnxscope.rewrite.builder import packed
 from onnxscope.rewrite.rules.pointwise import BROADCAST
@@ -74,8 +74,22 @@ def lifted(model: Model, native: Facts, free: Facts) -> tuple[Model, tuple[str, 
             labels.append(fact.label)
     if not removed:
         return model, ()
-    change = Edit(frozenset(removed), tuple(added), tuple(tensors))
+    listed = tuple(
+        ValueInfo(tensor.name, Type("tensor", tensor.dtype, tensor.dims))
+        for tensor in (tensors if model.ir_version < 4 else ())
+    )
+    dropped = _unused(model, removed)
+    change = Edit(frozenset(removed), tuple(added), tuple(tensors), dropped, inputs=listed)
     return edits.apply(model, change), tuple(labels)
+
+
+def _unused(model: Model, removed: set[int]) -> frozenset[str]:
+    """Targets that only the rewritten reshapes read."""
+    graph = model.graph
+    names = {name for index in removed for name in graph.nodes[index].inputs[1:]}
+    readers = {name: {node.index for node in graph.consumers.get(name, ())} for name in names}
+    stored = {tensor.name for tensor in graph.tensors} - {info.name for info in graph.outputs}
+    return frozenset(name for name in names & stored if readers[name] <= removed)
 
 
 def _free_names(facts: Facts) -> set[str]:
@@ -95,9 +109,7 @@ def _bakes(fact: NodeFact, facts: Facts, names: set[str]) -> bool:
     return _depends(first, names) and all(s is not None and not _depends(s, names) for s in outputs)
 
 
-def _copying(
-    node: Node, native: Facts, free: Facts, names: set[str], tensors: list[Tensor]
-) -> list[Node]:
+def _copying(node: Node, native: Facts, free: Facts, names: set[str], tensors: list[Tensor]) -> list[Node]:
     """Nodes that reshape alike at every size; [] where axes that follow the size are merged or torn."""
     before, after = native.value(node.inputs[0]).shape, native.value(node.outputs[0]).shape
     moving = free.value(node.inputs[0]).shape

@@ -85,18 +85,17 @@ def _window(view: View, axes: receptive_field.Axes, sizes: Sizes) -> tuple[Field
     return tuple(found)
 
 
-def notes(chosen: Selection, sizes: Sizes) -> tuple[str, ...]:
+def notes(chosen: Selection) -> tuple[str, ...]:
     """What a user must know."""
-    found = []
     lift = chosen.lift
-    pools = {i for layer in chosen.layers for i in layer.source.pools}
-    kept = sorted(lift.still)
-    for index in kept:
-        found.append(f"{lift.model.graph.nodes[index].label} gates a map inside the network and stays global")
+    nodes = lift.model.graph.nodes
+    found = [f"{nodes[i].label} gates a map inside the network and stays global" for i in sorted(lift.still)]
+    wanted = lift.options.pool == "window" and lift.options.output == "map"
     stays = [layer for layer in chosen.layers if layer.source.pooled and not layer.source.pools]
-    if stays and lift.options.pool == "window" and lift.options.output == "map" and not pools and not kept:
+    if wanted and stays and not found:
         found.append(
-            "nothing tells the native size, so the global pool stays and the map has one cell; give --native HxW"
+            "nothing tells the native size, so the global pool stays and the map has one cell; "
+            "give --native HxW"
         )
     return tuple(found)
 

@@ -157,7 +157,7 @@ def _plan(
         geometry(chosen, sizes, after),
         counted.total,
         _count(after),
-        notes(chosen, sizes),
+        notes(chosen),
         record,
     )
 

@@ -186,7 +186,7 @@ def _unique(hint: str, known: set[str]) -> str:
 
 def edit_of(chosen: Selection) -> Edit:
     """The edit that the selection amounts to, declarations of inputs and outputs apart."""
-    lift, graph = chosen.lift, chosen.lift.model.graph
+    graph = chosen.lift.model.graph
     added, tensors = _added(chosen), _tensors(chosen)
     removed = frozenset(_removed(chosen))
     reads = {

@@ -187,7 +187,11 @@ def _residual(net: Net, x: str, f: int) -> str:
 
 
 def _root(net: Net, x: str, f: int) -> str:
-    return net.op("Pow", net.op("Sqrt", net.op("Abs", x)), net.store(net.pick(np.float32(3.0), np.float32(np.full(f, 2)))))
+    return net.op(
+        "Pow",
+        net.op("Sqrt", net.op("Abs", x)),
+        net.store(net.pick(np.float32(3.0), np.float32(np.full(f, 2)))),
+    )
 
 
 def _where(net: Net, x: str, f: int) -> str:
@@ -207,7 +211,9 @@ def _around(net: Net, x: str, f: int) -> str:
 def _layer_norm(net: Net, x: str, f: int) -> str:
     if net.opset < 17:
         return net.op("LpNormalization", x, axis=net.pick(-1, 1), p=net.pick(1, 2))
-    return net.op("LayerNormalization", x, net.store(net.normal(f)), net.store(net.normal(f)), axis=net.pick(-1, 1))
+    return net.op(
+        "LayerNormalization", x, net.store(net.normal(f)), net.store(net.normal(f)), axis=net.pick(-1, 1)
+    )
 
 
 def _halves(net: Net, x: str, f: int) -> str:
@@ -236,15 +242,21 @@ def _slices(net: Net, x: str, f: int) -> str:
     return net.op("Gather", net.op("Concat", *parts, axis=1), net.ints(*order), axis=net.pick(1, -1))
 
 
+def _unary(op: str) -> Callable[[Net, str, int], str]:
+    return lambda net, x, f: net.op(op, x)
+
+
 _BETWEEN: list[Callable[[Net, str, int], str]] = [
-    _prelu, _norm, _binary, _binary, _clip, _residual, _root, _where, _dropout, _around, _layer_norm, _halves, _slices,
-    *[lambda net, x, f, op=op: net.op(op, x) for op in ("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Identity", "Softplus")],
+    _prelu, _norm, _binary, _binary, _clip, _residual, _root, _where, _dropout, _around, _layer_norm, _halves,
+    _slices, *[_unary(op) for op in ("Relu", "Tanh", "Sigmoid", "LeakyRelu", "Identity", "Softplus")],
 ]  # fmt: skip
 
 
 def tail(net: Net, x: str, f: int) -> list[str]:
     """What follows the last layer: the names of the outputs."""
-    kind = net.pick("none", "none", "Softmax", "Softmax", "LogSoftmax", "ArgMax", "TopK", "reduce", "two", "index")
+    kind = net.pick(
+        "none", "none", "Softmax", "Softmax", "LogSoftmax", "ArgMax", "TopK", "reduce", "two", "index"
+    )
     net.trail.append(kind)
     if kind in ("Softmax", "LogSoftmax"):
         given = net.pick({}, {"axis": 1}, {"axis": -1} if net.opset >= 11 else {"axis": 1})
@@ -291,14 +303,20 @@ def build(seed: int) -> Case:
                 y = _BETWEEN[int(rng.integers(len(_BETWEEN)))](net, y, f)
         net.trail.append(f"head {head}")
         ends += tail(net, y, f)
-    return Case(_model(net, ends, channels, native, batch), native, stride, batch, channels, net.layers, net.trail)
+    return Case(
+        _model(net, ends, channels, native, batch), native, stride, batch, channels, net.layers, net.trail
+    )
 
 
-def _model(net: Net, ends: list[str], channels: int, native: tuple[int, ...], batch: int | None) -> onnx.ModelProto:
+def _model(
+    net: Net, ends: list[str], channels: int, native: tuple[int, ...], batch: int | None
+) -> onnx.ModelProto:
     size = "N" if batch is None else batch
     given = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [size, channels, *native])]
     ends = list(dict.fromkeys(ends))
-    graph = helper.make_graph(net.nodes, "random", given, [helper.make_empty_tensor_value_info(e) for e in ends], net.stored)
+    graph = helper.make_graph(
+        net.nodes, "random", given, [helper.make_empty_tensor_value_info(e) for e in ends], net.stored
+    )
     ir = {9: 4, 10: 5, 11: 6}.get(net.opset, 7 if net.opset < 15 else 8)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", net.opset)], ir_version=ir)
     feed = {"x": np.zeros((batch or 3, channels, *native), np.float32)}
