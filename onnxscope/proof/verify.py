@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure
-from onnxscope.proof import exact, larger, latency, local, providers, trials, values, weights
+from onnxscope.proof import exact, halves, larger, latency, local, providers, trials, values, weights
 from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verification, WeightCounts
 from onnxscope.proof.setting import Pair, Setting, opened
 from onnxscope.proof.trials import Drawn, Outcome
@@ -121,11 +122,20 @@ def _reason(setting: Setting, checked: WeightCheck, runs: Sequence[Run]) -> str 
 def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     """All checks on one provider or pair of providers; what a reader must know is added to `notes`."""
     setting = pair.setting
-    outcome = trials.compared(pair)
+    if halves.unrunnable(pair):
+        notes.append(halves.UNRUNNABLE)
+        pair = halves.twins(pair)
+        outcome, layers = _compared(pair, notes)
+        outputs = halves.labelled(outcome.outputs)
+    else:
+        outcome, layers = _compared(pair, notes)
+        outputs = outcome.outputs
+        if halves.narrow(pair):
+            notes.append(halves.NOTE)
+            wider, more = _compared(halves.twins(pair), notes)
+            outputs += halves.labelled(wider.outputs)
+            layers += [replace(layer, name=f"{layer.name} (float32 twin)") for layer in more]
     use = _use(pair, asked, outcome.drawn)
-    layers = [*_exact(pair), *_local(pair, outcome, notes)]
-    if setting.request.layers:
-        layers += _values(pair, outcome, notes)
     if setting.random:
         _random_note(setting, notes)
     if pair.tf32:
@@ -136,8 +146,17 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     wide = tuple(larger.check(pair, size, draw, notes) for size in setting.request.dense)
     timed = latency.measure(pair, draw, notes) if setting.request.latency else None
     first = next((layer.name for layer in layers if not layer.ok), None)
-    ok = first is None and all(output.ok for output in outcome.outputs) and all(row.ok for row in wide)
-    return Run(ok, use, outcome.trials, outcome.outputs, tuple(layers), first, wide, timed)
+    ok = first is None and all(output.ok for output in outputs) and all(row.ok for row in wide)
+    return Run(ok, use, outcome.trials, outputs, tuple(layers), first, wide, timed)
+
+
+def _compared(pair: Pair, notes: list[str]) -> tuple[Outcome, list[LayerResult]]:
+    """Outputs on every trial, then the layers of a conversion, then every common value if asked for."""
+    outcome = trials.compared(pair)
+    layers = [*_exact(pair), *_local(pair, outcome, notes)]
+    if pair.setting.request.layers:
+        layers += _values(pair, outcome, notes)
+    return outcome, layers
 
 
 def _values(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:

@@ -173,7 +173,7 @@ class Worker:
             return RuntimeFailure(f"{self._asked}: the worker sent what is no message, and was stopped")
         last = self._last_words()
         where = _PHASES.get(self._phase, self._phase)
-        if status is not None and status < 0:
+        if status < 0:
             what = f"crashed with {_signal(-status)}"
             if -status == getattr(signal, "SIGKILL", 9):
                 what = "was killed, probably for lack of memory (SIGKILL)"
