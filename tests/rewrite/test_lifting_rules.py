@@ -123,7 +123,7 @@ AFTER_FC = [
 def test_behind_a_layer(opset: int, lines: list[str], values: dict[str, np.ndarray]) -> None:
     outputs = ["y", "i"] if "y, i" in lines[-1] else ["y"]
     w = RNG.standard_normal((12, 6)).astype(np.float32)
-    check(typed([FLAT, "a = Gemm(f, w)", *lines], opset, outputs, w=w, **values), 1)
+    check(typed([FLAT, "a = Gemm(f, w, o)", *lines], opset, outputs, w=w, o=BETA, **values), 1)
 
 
 def weight(*shape: int) -> np.ndarray:
