@@ -34,6 +34,12 @@ def location(tensor: Tensor) -> str:
     return dict(tensor.external).get("location", "")
 
 
+def leaves(file: str) -> bool:
+    """Whether a location leads out of the model's folder by its text alone."""
+    parts = file.replace("\\", "/").split("/")
+    return file.startswith(("/", "\\")) or file[1:2] == ":" or ".." in parts
+
+
 def kind_of(problem: str) -> str:
     """What a problem with external data is about: missing, outside or range."""
     if any(words in problem for words in _MISSING):
@@ -46,9 +52,12 @@ def broken(model: Model, kind: str) -> Iterator[tuple[str, list[str], Tensor, st
     found: dict[str, tuple[list[str], Tensor, str]] = {}
     for label, tensor, storage in external(model):
         problem = storage.problem()
+        file = location(tensor)
+        if problem is not None and "can't be found" in problem and leaves(file):
+            problem = f"external data {file!r} leaves the model's folder"
         if problem is not None and kind_of(problem) == kind:
             text = problem.removeprefix(f"tensor {tensor.name!r}: ")
-            found.setdefault(location(tensor), ([], tensor, text))[0].append(label)
+            found.setdefault(file, ([], tensor, text))[0].append(label)
     for file, (labels, tensor, text) in found.items():
         yield file, labels, tensor, text
 
