@@ -45,6 +45,13 @@ _ENDINGS = {".md": "markdown", ".json": "json", ".sarif": "sarif"}
     help="Form of the findings.  [default: by the ending of FILE, else text]",
 )
 @click.option("-o", "--output", metavar="FILE", type=click.Path(allow_dash=True), help="Write to FILE.")
+@click.option(
+    "--also",
+    metavar="FILE",
+    type=click.Path(),
+    multiple=True,
+    help="Write FILE too, in the form of its ending: .md, .json or .sarif.",
+)
 @general
 @click.pass_context
 def audit(
@@ -54,6 +61,7 @@ def audit(
     fail_on: str | None,
     form: str | None,
     output: str | None,
+    also: tuple[str, ...],
     jobs: int | None,
     **given: Any,
 ) -> None:
@@ -69,15 +77,23 @@ def audit(
     onnxscope audit models/ --format json -o known.json; onnxscope audit models/ --baseline known.json
     onnxscope rules OX301                                 what a rule means
     """
+    from onnxscope.cli.output import deliver
     from onnxscope.config import read
 
     settings: Settings = ctx.obj
-    form = form or _ENDINGS.get(os.path.splitext(output or "")[1].lower(), "text")
+    form = form or _ENDINGS.get(_ending(output), "text")
     config = read(given["config"])
     paths = _paths(models)
+    _protect(paths, output, *also)
+    outputs = [(output, form), *((path, _ENDINGS.get(_ending(path), "text")) for path in also)]
     document = _document(_tasks(paths, config, given), jobs or config.jobs or _jobs(len(paths)), settings)
-    _deliver(document, form, output, paths, settings)
+    for path, kind in outputs:
+        deliver(_rendered(document, kind, path not in (None, "-"), settings), path, "-")
     _end(ctx, document, fail_on or config.fail_on or "error")
+
+
+def _ending(path: str | None) -> str:
+    return os.path.splitext(path or "")[1].lower()
 
 
 def _jobs(models: int) -> int:
@@ -137,16 +153,14 @@ def _document(tasks: list[Task], jobs: int, settings: Settings) -> AuditDocument
         return documents.audit(documents.run(tasks, jobs, count))
 
 
-def _deliver(
-    document: AuditDocument, form: str, output: str | None, paths: list[str], settings: Settings
-) -> None:
-    from onnxscope.cli.output import deliver
-
-    if output not in (None, "-") and os.path.exists(output or ""):
+def _protect(paths: list[str], *outputs: str | None) -> None:
+    """Refuse to write over a model."""
+    for output in outputs:
+        if output is None or not os.path.exists(output):
+            continue
         for path in paths:
-            if path != "-" and os.path.exists(path) and os.path.samefile(output or "", path):
+            if path != "-" and os.path.exists(path) and os.path.samefile(output, path):
                 raise UsageError("the output would replace a model", where=path, help="give -o another name")
-    deliver(_rendered(document, form, output not in (None, "-"), settings), output, "-")
 
 
 def _rendered(document: AuditDocument, form: str, to_file: bool, settings: Settings) -> str:
