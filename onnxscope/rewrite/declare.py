@@ -30,7 +30,12 @@ def declared(chosen: Selection, sizes: Sizes, change: Edit) -> Edit:
         for info in model.graph.outputs
         if _differs(info, after) or (info.name in chosen.exported and info.type.shape is None)
     )
-    stale = {info.name for info in model.graph.values if _differs(info, after)}
+    unsure = {
+        info.name
+        for info in model.graph.values
+        if options.size == "dynamic" and after.value(info.name).shape is None
+    }
+    stale = unsure | {info.name for info in model.graph.values if _differs(info, after)}
     return replace(change, outputs=outputs, stale=frozenset(stale))
 
 
