@@ -226,3 +226,13 @@ sys.exit(main({command!r}))
     assert (done.returncode, done.stdout) == (4, "")
     assert done.stderr.startswith("onnxscope: error: onnxruntime is not installed; pip install")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_textual_model_runs_on_its_own_numbers(run, tmp_path):
+    """Offsets into the binary form of a text are no offsets into the text file."""
+    path = tmp_path / "lenet.onnxtxt"
+    path.write_text(onnx.printer.to_text(onnx.load(LENET)))
+    code, out, _ = run("verify", LENET, path, *QUICK, "--format", "json")
+    assert code == 0
+    (output,) = json.loads(out)["runs"][0]["outputs"]
+    assert (output["max_abs"], output["argmax_agreement"]) == (0, 1)

@@ -73,9 +73,9 @@ def _left_in_file(tensor: Tensor, name: str) -> Tensor:
 def _range(tensor: Tensor) -> tuple[int, int] | None:
     """(offset, length) of little-endian packed numbers in the model file."""
     stored = tensor.storage
-    if isinstance(stored, RawData) and stored.problem() is None and stored.source.real:
+    if isinstance(stored, RawData) and stored.problem() is None and stored.source.fd is not None:
         return stored.offset, stored.length
-    if isinstance(stored, TypedData) and stored.field in (4, 10) and stored.source.real:
+    if isinstance(stored, TypedData) and stored.field in (4, 10) and stored.source.fd is not None:
         runs = stored.runs
         if len(runs) == 1 and runs[0][0] & 7 == 2:
             return runs[0][1], runs[0][2] - runs[0][1]
