@@ -16,7 +16,7 @@ from onnxscope.graph import Model, Node, captures
 def together(info: RuleInfo, facts: list[NodeFact], text: str) -> Iterator[Finding]:
     """One finding for all nodes with a defect, placed at the first; none where there are none."""
     if facts:
-        message = f"{count_of(len(facts), text)}: {several(fact.label for fact in facts)}"
+        message = f"{text} ({count_of(len(facts), 'node')}): {several(fact.label for fact in facts)}"
         yield at(info.finding(facts[0].label, message, nodes=len(facts)), facts[0].node)
 
 

@@ -126,7 +126,7 @@ def random_op(facts: Facts) -> Iterator[Finding]:
     found = list(nodes(facts, *ops))
     kinds = several(dict.fromkeys(fact.node.op for fact in found))
     seeded = sum(fact.node.attribute("seed") is not None for fact in found)
-    yield from together(random_op, found, f"random node ({kinds}; {seeded} with a seed)")
+    yield from together(random_op, found, f"random numbers: {kinds}; {seeded} with a seed")
 
 
 _TRAINING = frozenset("SoftmaxCrossEntropyLoss NegativeLogLikelihoodLoss".split())
