@@ -9,6 +9,7 @@ from onnxscope.rewrite.lift import Answer, Lift, Step, Unliftable, lost_at, rule
 from onnxscope.rewrite.moving import transpose
 from onnxscope.rewrite.rules.pointwise import join
 from onnxscope.rewrite.rules.pools import pooled
+from onnxscope.rewrite.rules.strided import as_strided
 from onnxscope.rewrite.views import Groups, Lost, View
 
 
@@ -262,6 +263,8 @@ def slice_(lift: Lift, step: Step) -> Answer:
 def gather(lift: Lift, step: Step) -> Answer:
     """Chosen features; a lone index keeps the axis in the twin, with one feature."""
     view = step.view
+    if len(view.groups) == 1 and len(view.groups[0]) > 1:
+        return as_strided(lift, step, view)
     axis = featured(step, step.integer("axis", 0))
     indices = step.known(1)
     if indices is None or len(indices.shape) > 1 or not step.constant(1):
