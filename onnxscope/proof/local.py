@@ -182,7 +182,7 @@ def _step(
         return _tail(original, step, trials, runner, arithmetic), 0
     pairs = [(trial[step.inputs[0] or ""], trial[step.output]) for trial in trials]
     if step.head is not None:
-        return pool(step.head, pairs, arithmetic, factor), prod(step.head.window)
+        return pool(step.head, pairs, arithmetic), prod(step.head.window)
     link = step.link
     layer = fully_connected(original, link, runner) if link is not None else None
     if layer is None or link is None:
@@ -238,9 +238,7 @@ def _split(inputs: int, link: LayerLink) -> tuple[int, int]:
     return (cells, channels) if last else (channels, cells)
 
 
-def pool(
-    head: HeadLink, pairs: Sequence[tuple[Array, Array]], arithmetic: Arithmetic, factor: float
-) -> Comparison:
+def pool(head: HeadLink, pairs: Sequence[tuple[Array, Array]], arithmetic: Arithmetic) -> Comparison:
     """The pool in front of a head: map [N, C, *S] -> [N, C, *S'], over its window or the whole map."""
     total = Comparison()
     for given, result in pairs:
@@ -254,20 +252,26 @@ def pool(
             return _misfit(result)
         for start in range(0, len(view), 64):
             block = np.asarray(view[start : start + 64], np.float64)
-            expected, limit = _pooled(head, block, arithmetic, factor)
+            expected, limit = _pooled(head, block, arithmetic)
             total = total.merged(limits.compare(flat[start : start + 64], expected, limit))
     return total
 
 
-def _pooled(head: HeadLink, block: Floats, arithmetic: Arithmetic, factor: float) -> tuple[Floats, Floats]:
+def _pooled(head: HeadLink, block: Floats, arithmetic: Arithmetic) -> tuple[Floats, Floats]:
+    """Result and limit of windows [r, C, n].
+
+    The limit of sums is the worst case (n + 1) u sum |p|: the inputs may be all alike (a constant image), and
+    then every addition rounds the same way. There are no weights that a wide limit could hide.
+    """
     count = block.shape[-1]
     if head.pool == "max":
-        expected = block.max(-1)
+        expected: Floats = block.max(-1)
         return expected, arithmetic.stored * np.abs(expected)
-    weight = np.full((1, count), 1.0 if head.pool == "sum" else 1.0 / count)
-    found = limits.sums(weight, None, block.reshape(-1, count), (1, count))
-    limit = limits.of_sums(found, arithmetic, factor)
-    return found.y.reshape(block.shape[:-1]), limit.reshape(block.shape[:-1])
+    share = 1.0 if head.pool == "sum" else 1.0 / count
+    expected = share * block.sum(-1)
+    limit = (count + 1) * arithmetic.unit * share * np.abs(block).sum(-1)
+    limit += arithmetic.stored * np.abs(expected) + (2.0**-24 if arithmetic.stored else limits.TINY)
+    return expected, limit
 
 
 def _tail(
