@@ -15,7 +15,7 @@ FP16_OVERFLOW = 65520.0
 """The first number that float16 rounds to infinity: halfway between 65504 and 65536."""
 FP16_UNDERFLOW = 2.0**-25
 """The last one that it rounds to zero: half the smallest subnormal number, a tie that goes to even."""
-SAMPLE = 1 << 20
+SAMPLE = 1 << 17
 """Numbers of a tensor that `crushed` looks at; larger tensors give every k-th one."""
 INT8_STEPS = 127
 """Steps of symmetric int8 quantization; half a step and less is rounded to zero."""
@@ -74,6 +74,7 @@ class Magnitudes:
         self.stride = -(-self.parts * count // SAMPLE) | 1
         self.sample: list[np.ndarray] = []
         self.scratch = np.empty(0, self.unsigned)
+        self.near = np.empty(0, np.bool_)
         self.seen = self.zeros = self.nan = self.inf = self.subnormal = 0
         self.overflow = self.underflow = self.top = 0
         self.least: int | None = None
@@ -111,7 +112,7 @@ class Magnitudes:
         self.top = max(self.top, top)
         if top >= self.over:
             self.overflow += int(np.count_nonzero((found >= self.over) & (found < self.infinity)))
-        near = found <= self.unsigned.type(self.small)
+        near = np.less_equal(found, self.unsigned.type(self.small), out=self._near(found.size))
         if np.count_nonzero(near):
             self._near_zero(found, found[near])
         elif found.size:
@@ -120,6 +121,14 @@ class Magnitudes:
             self.sample.append(found[-self.seen % self.stride :: self.stride].copy())
         self.seen += found.size
         return found
+
+    def _near(self, size: int) -> np.ndarray:
+        """Room for the answers about a block: taking new memory for each would cost as much as the look."""
+        import numpy as np
+
+        if self.near.size < size:
+            self.near = np.empty(size, np.bool_)
+        return self.near[:size]
 
     def _near_zero(self, found: np.ndarray, few: np.ndarray) -> None:
         import numpy as np

@@ -43,6 +43,8 @@ class RuleInfo:
     severity: str
     function: Callable[..., Iterator[Finding]]
     wants: tuple[str, ...]
+    default: bool = True
+    """False for a rule that runs only where its own code or name is selected."""
 
     @property
     def page(self) -> str:
@@ -56,11 +58,19 @@ class RuleInfo:
         return Finding(self.code, self.name, self.severity, where, message, help, data)
 
 
+EXACT = 5
+"""Closeness of a code (its length) or a name."""
+
 _RULES: dict[str, RuleInfo] = {}
 
 
-def check(code: str, name: str, *, severity: str) -> Callable[[Callable[..., Iterator[Finding]]], RuleInfo]:
-    """Register a rule. The decorated name becomes its `RuleInfo`; `RuleInfo.finding` makes its findings."""
+def check(
+    code: str, name: str, *, severity: str, default: bool = True
+) -> Callable[[Callable[..., Iterator[Finding]]], RuleInfo]:
+    """Register a rule. The decorated name becomes its `RuleInfo`; `RuleInfo.finding` makes its findings.
+
+    A rule that says something of every model, or costs much, is no `default`: `--select CODE` runs it.
+    """
 
     def register(function: Callable[..., Iterator[Finding]]) -> RuleInfo:
         wants = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -68,7 +78,7 @@ def check(code: str, name: str, *, severity: str) -> Callable[[Callable[..., Ite
         assert set(wants) <= set(WANTS), f"{code} wants {set(wants) - set(WANTS)}"
         assert code not in _RULES, f"two rules with code {code}"
         assert name not in {rule.name for rule in _RULES.values()}, f"two rules named {name}"
-        _RULES[code] = rule = RuleInfo(code, name, severity, function, tuple(wants))
+        _RULES[code] = rule = RuleInfo(code, name, severity, function, tuple(wants), default)
         return rule
 
     return register
@@ -95,7 +105,7 @@ def find(code: str) -> RuleInfo | None:
 def match(info: RuleInfo, patterns: Iterable[str]) -> int:
     """How closely a rule is meant: by its code or name (5), by a prefix of its code (its length), not (0)."""
     fits = (
-        5 if pattern == info.name else len(pattern) * info.code.startswith(pattern.upper())
+        EXACT if pattern == info.name else len(pattern) * info.code.startswith(pattern.upper())
         for pattern in patterns
     )
     return max(fits, default=0)

@@ -178,7 +178,7 @@ def oversized_text(model: Model) -> Iterator[Finding]:
         yield oversized_text.finding(where, f"oversized text: {where} has {size} characters", size=size)
 
 
-@check("OX811", "bill-of-materials", severity="note")
+@check("OX811", "bill-of-materials", severity="note", default=False)
 def bill_of_materials(model: Model) -> Iterator[Finding]:
     """What the model consists of: every file with its size and SHA-256.
 

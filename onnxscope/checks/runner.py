@@ -14,7 +14,7 @@ from onnxscope.analysis import cost, memory, params, receptive_field
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.shapes import infer
 from onnxscope.checks.finding import SEVERITIES, Finding
-from onnxscope.checks.registry import RuleInfo, find, match, rules
+from onnxscope.checks.registry import EXACT, RuleInfo, find, match, rules
 from onnxscope.checks.settings import Settings
 from onnxscope.checks.weights import Weights
 from onnxscope.graph import Graph, Model
@@ -108,11 +108,13 @@ def _failed(info: RuleInfo, error: Exception) -> Finding:
 
 def selected(settings: Settings) -> list[RuleInfo]:
     """The rules that the settings leave, by code; the closer of two patterns wins, `ignore` where equal."""
-    return [
-        info
-        for info in rules()
-        if (match(info, settings.select) if settings.select else 0.5) > match(info, settings.ignore)
-    ]
+    return [info for info in rules() if _wanted(info, settings) > match(info, settings.ignore)]
+
+
+def _wanted(info: RuleInfo, settings: Settings) -> float:
+    """How closely the settings ask for a rule."""
+    closeness = match(info, settings.select) if settings.select else 0.5
+    return closeness if info.default or closeness == EXACT else 0
 
 
 def audit(context: Context) -> list[Finding]:

@@ -32,6 +32,8 @@ class RuleEntry(TypedDict):
     fix: str
     """Fix and its safety."""
     source: str
+    default: bool
+    """False for a rule that runs only where its own code or name is selected."""
     reads_weights: bool
     """Whether it makes an audit read the stored numbers."""
 
@@ -63,5 +65,6 @@ def entry(info: RuleInfo) -> RuleEntry:
         "good": found["Good"],
         "fix": found["Fix and its safety"],
         "source": found["Source"],
+        "default": info.default,
         "reads_weights": "weights" in info.wants,
     }

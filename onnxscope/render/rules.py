@@ -41,7 +41,7 @@ def _table(found: list[RuleEntry], width: int) -> Iterator[Styled]:
 
 
 def _page(rule: RuleEntry, width: int) -> Iterator[Iterator[Styled]]:
-    yield iter([("title", f"{rule['code']} {rule['name']} ({rule['severity']})"), ("", rule["summary"])])
+    yield iter([("title", f"{rule['code']} {rule['name']} ({_severity(rule)})"), ("", rule["summary"])])
     for title, key in _SECTIONS:
         yield _section(title, str(rule[key]), width, plain=key not in _CODE)  # type: ignore[literal-required]
 
@@ -69,12 +69,16 @@ def markdown(document: RulesDocument) -> str:
 
 def page(rule: RuleEntry) -> str:
     """One rule's page."""
-    lines = [f"# {rule['code']} {rule['name']}", "", rule["summary"], "", f"Severity: {rule['severity']}"]
+    lines = [f"# {rule['code']} {rule['name']}", "", rule["summary"], "", f"Severity: {_severity(rule)}"]
     for title, key in _SECTIONS:
         body = str(rule[key])  # type: ignore[literal-required]
         lines += ["", f"## {title}", ""]
         lines += ["```text", body, "```"] if key in _CODE and not body.startswith("see ") else [body]
     return "\n".join(lines) + "\n"
+
+
+def _severity(rule: RuleEntry) -> str:
+    return rule["severity"] if rule["default"] else f"{rule['severity']}; runs with --select {rule['code']}"
 
 
 def index(document: RulesDocument) -> str:

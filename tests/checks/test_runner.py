@@ -79,6 +79,13 @@ def test_choice(select, ignore, code, runs):
     assert (code in codes) == runs
 
 
+def test_rules_that_are_no_default_run_by_their_own_code(monkeypatch):
+    info = RuleInfo("OX989", "rare", "note", None, (), default=False)
+    monkeypatch.setattr(runner, "rules", lambda: (info,))
+    choices = ((), ("OX9",), ("OX989",), ("rare",))
+    assert [selected(Settings(select=select)) for select in choices] == [[], [], [info], [info]]
+
+
 def test_severity_of_the_closest_pattern_counts():
     from onnxscope.checks.settings import Budget
 
