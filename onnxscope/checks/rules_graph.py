@@ -60,7 +60,7 @@ def dead_node(model: Model) -> Iterator[Finding]:
                 needed.update((*node.inputs, *captures(node)))
         if dead and place.graph.outputs:
             dead.reverse()
-            text = f"{count_of(len(dead), 'dead node')}, no output depends on it: "
+            text = f"{count_of(len(dead), 'dead node')} without a path to an output: "
             labels = several(f"{place.path}{node.label}" for node in dead)
             finding = dead_node.finding(f"{place.path}{dead[0].label}", text + labels, nodes=len(dead))
             yield at(finding, dead[0])

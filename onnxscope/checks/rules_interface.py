@@ -112,7 +112,7 @@ def anonymous_dimension(model: Model) -> Iterator[Finding]:
             yield at(anonymous_dimension.finding(info.name, text, axes=axes), info)
 
 
-_INVENTED = re.compile(r"unk__\d+|dynamic_axes_\w+|.*_dim_\d+")
+_INVENTED = re.compile(r"unk__\d+|dynamic_axes_\w+|.*_dim_\d+|\?|p2o\.DynamicDimension\.\d+")
 
 
 @check("OX204", "placeholder-dimension-name", severity="note")
@@ -120,7 +120,8 @@ def placeholder_dimension_name(model: Model) -> Iterator[Finding]:
     """A free size of an input has a made-up name.
 
     What it flags:
-        Names such as `unk__12` or `dynamic_axes_1`, which tools invent where the exporter was told nothing.
+        Names such as `unk__12`, `dynamic_axes_1` or `?`, which tools invent where the exporter was told
+        nothing.
 
     Why it matters:
         The name says nothing and changes with every export, so scripts that bind it break.
@@ -146,35 +147,35 @@ def placeholder_dimension_name(model: Model) -> Iterator[Finding]:
             yield at(placeholder_dimension_name.finding(info.name, text, names=made_up), info)
 
 
-@check("OX205", "impossible-dimension", severity="error")
-def impossible_dimension(model: Model) -> Iterator[Finding]:
-    """An input or output declares a size that can't be.
+@check("OX205", "negative-dimension", severity="error")
+def negative_dimension(model: Model) -> Iterator[Finding]:
+    """An input or output declares a negative size.
 
     What it flags:
-        Negative sizes (often -1 meant as "free") and size 0 of graph inputs and outputs.
+        Negative sizes of graph inputs and outputs, mostly -1 meant as "free" (0 is legal: an empty tensor).
 
     Why it matters:
         A runtime compares it with what is fed and refuses every real tensor.
 
     Bad:
         <ir_version: 8, opset_import: ["" : 17]>
-        agraph (float[0, 3] x) => (float[N, 3] y) { y = Relu(x) }
+        agraph (float[-1, 3] x) => (float[N, 3] y) { y = Relu(x) }
 
     Good:
         <ir_version: 8, opset_import: ["" : 17]>
         agraph (float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }
 
     Fix and its safety:
-        Give the free axis a name in place of -1 or 0.
+        Give the free axis a name in place of -1.
 
     Source:
         onnx.proto, TensorShapeProto: dim_value is the size; free is a name or nothing.
     """
     for what, info in interface(model):
-        wrong = [d for d in info.type.shape or () if isinstance(d, int) and d <= 0]
+        wrong = [d for d in info.type.shape or () if isinstance(d, int) and d < 0]
         if wrong:
             text = f"{what} {info.name!r} declares the size {several(wrong)}, which no tensor can have"
-            yield at(impossible_dimension.finding(info.name, text, sizes=wrong), info)
+            yield at(negative_dimension.finding(info.name, text, sizes=wrong), info)
 
 
 @check("OX206", "initializer-is-input", severity="warning")

@@ -56,8 +56,8 @@ def batch_mismatch(model: Model) -> Iterator[Finding]:
     """Inputs disagree about the batch.
 
     What it flags:
-        Inputs with at least two axes of which some declare a free first axis and others a number above 1, or
-        two different numbers above 1; states of recurrent ops are left out.
+        Inputs with at least two axes of which some declare a free first axis and others a number above 1;
+        states of recurrent ops are left out.
 
     Why it matters:
         Only one batch size fits all of them.
@@ -87,7 +87,7 @@ def batch_mismatch(model: Model) -> Iterator[Finding]:
         if info.name not in states and len(info.type.shape or ()) >= 2 and info.type.shape:
             firsts.setdefault(info.type.shape[0], info)
     fixed = [size for size in firsts if isinstance(size, int) and size > 1]
-    if fixed and len(firsts) > 1 and (len(fixed) > 1 or any(not isinstance(size, int) for size in firsts)):
+    if fixed and any(not isinstance(size, int) for size in firsts):
         sizes = [f"{info.name} {'free' if size is None else size}" for size, info in firsts.items()]
         text = f"inputs disagree about the first axis: {several(sizes, 5)}"
         yield at(batch_mismatch.finding(firsts[fixed[0]].name, text), firsts[fixed[0]])
