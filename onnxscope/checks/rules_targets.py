@@ -1,0 +1,369 @@
+"""Rules for a deployment target (`--target`): ops, types and shapes that it doesn't run, or runs badly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from onnxscope import dtypes
+from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.checks import targets
+from onnxscope.checks._walk import numbers
+from onnxscope.checks.finding import Finding
+from onnxscope.checks.places import count_of, several
+from onnxscope.checks.registry import check
+from onnxscope.expr import Expr
+from onnxscope.graph import captures, domain_of
+
+
+def _computed(facts: Facts) -> list[NodeFact]:
+    """Nodes that run for every input: those of the main graph that aren't folded when the model loads."""
+    return [fact for fact in facts.main.nodes if not facts.is_folded(fact)]
+
+
+@check("OX701", "op-without-kernel", severity="error")
+def without_kernel(facts: Facts, target: str) -> Iterator[Finding]:
+    """The installed onnxruntime has no kernel for a node.
+
+    What it flags:
+        For a target whose kernels the installed onnxruntime registers (cpu always): ops, versions and types
+        without one, once per op and reason. Casts that onnxruntime inserts around float16 nodes on the CPU
+        are
+        taken into account.
+
+    Why it matters:
+        On the CPU the session fails with NOT_IMPLEMENTED; on another provider the node falls back to the CPU.
+
+    Bad: --target cpu
+        <ir_version: 8, opset_import: ["": 17]>
+        g (double[1,1,2,2] x, double[1,1,1,1] w) => (double[1,1,2,2] y) { y = Conv (x, w) }
+
+    Good: --target cpu
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[1,1,2,2] x, float[1,1,1,1] w) => (float[1,1,2,2] y) { y = Conv (x, w) }
+
+    Fix and its safety:
+        Export with another type or opset; opsets go down with onnx.version_converter: check with
+        `onnxscope verify`.
+
+    Source:
+        The kernel registry of the installed onnxruntime (`get_all_opkernel_def`).
+    """
+    known, goal = targets.registry(), targets.find(target)
+    if known is None or goal is None or goal.provider not in known.providers():
+        return
+    found: dict[str, list[str]] = {}
+    for fact in facts.nodes():
+        reason = (
+            None
+            if facts.is_folded(fact)
+            else targets.lacking(facts, fact, goal.provider, widened=target == "cpu")
+        )
+        if reason is not None:
+            found.setdefault(reason, []).append(fact.label)
+    for reason, labels in found.items():
+        yield without_kernel.finding(
+            labels[0],
+            f"{reason} on {target} ({count_of(len(labels), 'node')}: {several(labels)})",
+            "export with another type or opset",
+            target=target,
+            nodes=labels[:64],
+        )
+
+
+@check("OX702", "op-outside-target", severity="warning")
+def outside_target(facts: Facts, target: str) -> Iterator[Finding]:
+    """The target's documents don't list an op of the model.
+
+    What it flags:
+        For targets with a published table of ops: ops that it lacks, once per op, with the table's date.
+
+    Why it matters:
+        The nodes run on the CPU with copies between, or the conversion fails.
+
+    Bad: --target coreml
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (float[2] y) { y = Atanh (x) }
+
+    Good: --target coreml
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (float[2] y) { y = Tanh (x) }
+
+    Fix and its safety:
+        Replace the op by listed ones where that is exact; else expect a piece on the CPU. Check a newer
+        release.
+
+    Source:
+        The tables named in the message: onnx-tensorrt operators.md; onnxruntime's lists for CoreML and NNAPI.
+    """
+    goal = targets.find(target)
+    if goal is None or (goal.listed is None and not goal.unlisted):
+        return
+    found: dict[str, list[str]] = {}
+    for fact in _computed(facts):
+        if not domain_of(fact.node.domain) and targets.runs(facts, fact, goal) is False:
+            found.setdefault(fact.node.op, []).append(fact.label)
+    for op, labels in found.items():
+        yield outside_target.finding(
+            labels[0],
+            f"{op} isn't run by {target} ({count_of(len(labels), 'node')}; {goal.source})",
+            "replace it, or expect it on the CPU",
+            target=target,
+            op=op,
+            nodes=labels[:64],
+        )
+
+
+@check("OX703", "cut-into-partitions", severity="warning")
+def partitions(facts: Facts, target: str) -> Iterator[Finding]:
+    """The target runs the model in several pieces with the CPU in between.
+
+    What it flags:
+        A model whose unsupported nodes cut it into two pieces or more for the target: how many, and how many
+        nodes stay on the CPU.
+
+    Why it matters:
+        Every cut copies maps to the CPU and back and waits for it; many cuts make an accelerator slower than
+        the CPU alone.
+
+    Bad: --target coreml
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (float[2] y) {
+          a = Relu (x)
+          b = Atanh (a)
+          y = Relu (b)
+        }
+
+    Good: --target coreml
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (float[2] y) {
+          a = Relu (x)
+          b = Relu (a)
+          y = Atanh (b)
+        }
+
+    Fix and its safety:
+        Replace the ops that cut (OX701 and OX702 name them), or move them to the end of the graph.
+
+    Source:
+        onnxruntime, "Execution Providers", graph partitioning; the tables of `onnxscope.checks.targets`.
+    """
+    goal = targets.find(target)
+    if goal is None:
+        return
+    level: dict[str, tuple[int, bool]] = {}
+    pieces: set[int] = set()
+    left: list[str] = []
+    for fact in _computed(facts):
+        runs = targets.runs(facts, fact, goal) is not False
+        before = [level[name] for name in (*fact.node.inputs, *captures(fact.node)) if name in level]
+        depth = max((d + (on != runs) for d, on in before), default=0 if runs else 1)
+        level.update((name, (depth, runs)) for name in fact.node.outputs)
+        if runs:
+            pieces.add(depth)
+        else:
+            left.append(fact.label)
+    if len(pieces) > 1 and left:
+        yield partitions.finding(
+            left[0],
+            f"{target} runs it in at least {len(pieces)} pieces; {count_of(len(left), 'node')} between "
+            "them on "
+            f"the CPU ({several(left)})",
+            "replace the ops that cut",
+            target=target,
+            pieces=len(pieces),
+            on_cpu=len(left),
+        )
+
+
+@check("OX704", "free-sizes-on-target", severity="warning")
+def free_sizes(facts: Facts, target: str) -> Iterator[Finding]:
+    """The model's inputs have free sizes that the target refuses or pays for.
+
+    What it flags:
+        A named or unknown size of an input, for targets that need static shapes (QNN, NNAPI) or are slower
+        without (CoreML, DirectML).
+
+    Why it matters:
+        Such a target leaves every node that depends on the size to the CPU, or compiles again for each new
+        size.
+
+    Bad: --target qnn
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[N,2] x) => (float[N,2] y) { y = Relu (x) }
+
+    Good: --target qnn
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[1,2] x) => (float[1,2] y) { y = Relu (x) }
+
+    Fix and its safety:
+        `python -m onnxruntime.tools.make_dynamic_shape_fixed`: the same numbers at that size.
+
+    Source:
+        onnxruntime's pages of the providers, named with their date in the message.
+    """
+    goal = targets.find(target)
+    if goal is None or not goal.shapes:
+        return
+    stored = facts.main.graph.initializers
+    for info in facts.main.graph.inputs:
+        shape = facts.value(info.name).shape or ()
+        free = [str(size) for size in shape if isinstance(size, Expr)]
+        if free and info.name not in stored:
+            does = "takes static shapes only" if goal.shapes == "static" else "is slower with free sizes"
+            yield free_sizes.finding(
+                info.name,
+                f"free sizes {', '.join(free)}: {target} {does} ({goal.source})",
+                "fix the sizes before deploying",
+                target=target,
+                sizes=free,
+            )
+
+
+@check("OX705", "type-outside-target", severity="warning")
+def outside_types(facts: Facts, target: str) -> Iterator[Finding]:
+    """Values have an element type that the target can't compute with.
+
+    What it flags:
+        Computed values of float64, complex or text where the target has no such type, once per type.
+
+    Why it matters:
+        These nodes run on the CPU, or are cast to a narrower type without a word.
+
+    Bad: --target coreml
+        <ir_version: 8, opset_import: ["": 17]>
+        g (double[2] x) => (double[2] y) { y = Relu (x) }
+
+    Good: --target coreml
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (float[2] y) { y = Relu (x) }
+
+    Fix and its safety:
+        Export in float32; outputs change by rounding.
+
+    Source:
+        The target's documents (see `onnxscope.checks.targets`).
+    """
+    goal = targets.find(target)
+    found: dict[int, list[str]] = {}
+    for fact in _computed(facts) if goal is not None else ():
+        codes = {facts.value(name).dtype for name in fact.node.outputs if name}
+        for code in sorted(
+            code for code in codes if code and goal is not None and code in goal.missing_types
+        ):
+            found.setdefault(code, []).append(fact.label)
+    for code, labels in found.items():
+        yield outside_types.finding(
+            labels[0],
+            f"{dtypes.name_of(code)} in {count_of(len(labels), 'node')}: {target} doesn't compute with it",
+            "export in float32",
+            target=target,
+            type=dtypes.name_of(code),
+        )
+
+
+@check("OX706", "control-flow-on-target", severity="warning")
+def control_flow(facts: Facts, target: str) -> Iterator[Finding]:
+    """If, Loop or Scan on a target that has no control flow.
+
+    What it flags:
+        Such nodes, for targets that don't run them.
+
+    Why it matters:
+        The node, and by default its whole body, runs on the CPU.
+
+    Bad: see tests/checks/test_rules_targets.py
+
+    Good: see tests/checks/test_rules_targets.py
+
+    Fix and its safety:
+        Resolve constant conditions, unroll loops with a fixed trip count: exact.
+
+    Source:
+        onnxruntime's CoreML and NNAPI pages.
+    """
+    goal = targets.find(target)
+    for fact in _computed(facts) if goal is not None and not goal.control_flow else ():
+        if fact.node.op in ("If", "Loop", "Scan"):
+            yield control_flow.finding(
+                fact.label,
+                f"{fact.node.op} doesn't run on {target}",
+                "unroll it or fix the condition",
+                target=target,
+            )
+
+
+@check("OX707", "integer-ops-on-target", severity="warning")
+def integer_ops(facts: Facts, target: str) -> Iterator[Finding]:
+    """A quantized model in operator form on a target that wants QDQ.
+
+    What it flags:
+        QLinear and Integer ops for targets that only understand QuantizeLinear / DequantizeLinear pairs.
+
+    Why it matters:
+        None of these layers runs there.
+
+    Bad: --target tensorrt
+        <ir_version: 8, opset_import: ["": 17]>
+        g (uint8[1,4] x, int8[4,2] w) => (int32[1,2] y) { y = MatMulInteger (x, w) }
+
+    Good: --target tensorrt
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[1,4] x, float[4,2] w) => (float[1,2] y) { y = MatMul (x, w) }
+
+    Fix and its safety:
+        Quantize again with QuantFormat.QDQ; the numbers stay those of the calibration.
+
+    Source:
+        TensorRT, "Working with quantized types", explicit quantization.
+    """
+    goal = targets.find(target)
+    if goal is None or goal.integer_ops:
+        return
+    labels = [
+        f.label for f in _computed(facts) if f.node.op.startswith("QLinear") or f.node.op.endswith("Integer")
+    ]
+    if labels:
+        message = (
+            f"{count_of(len(labels), 'node')} in operator form ({several(labels)}): {target} reads QDQ only"
+        )
+        yield integer_ops.finding(
+            labels[0], message, "quantize in QDQ form", target=target, nodes=labels[:64]
+        )
+
+
+@check("OX708", "zero-points-on-target", severity="error")
+def zero_points(facts: Facts, target: str) -> Iterator[Finding]:
+    """Zero points other than 0 on a target that quantizes symmetrically.
+
+    What it flags:
+        QuantizeLinear or DequantizeLinear with a stored zero point that isn't 0, or of type uint8, for
+        targets
+        without zero points, once per model.
+
+    Why it matters:
+        The engine isn't built: "non-zero zero point is not supported".
+
+    Bad: --target tensorrt
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (int8[2] y) <float s = {0.1}, int8 z = {3}> { y = QuantizeLinear (x, s, z) }
+
+    Good: --target tensorrt
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (int8[2] y) <float s = {0.1}, int8 z = {0}> { y = QuantizeLinear (x, s, z) }
+
+    Fix and its safety:
+        Quantize with ActivationSymmetric and WeightSymmetric; measure the accuracy.
+
+    Source:
+        onnx-tensorrt docs/operators.md: zero points must be zero.
+    """
+    goal = targets.find(target)
+    if goal is None or goal.zero_points:
+        return
+    pairs = [f for f in facts.nodes() if f.node.op in ("QuantizeLinear", "DequantizeLinear")]
+    labels = [fact.label for fact in pairs if any(numbers(facts, fact, 2) or ())]
+    if labels:
+        message = f"{count_of(len(labels), 'node')} with a zero point other than 0 ({several(labels)})"
+        yield zero_points.finding(
+            labels[0], message, "quantize symmetrically", target=target, nodes=labels[:64]
+        )

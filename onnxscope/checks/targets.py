@@ -1,0 +1,299 @@
+"""What deployment targets run: from the installed onnxruntime where it can be asked, else from dated tables.
+
+The tables hold only what the cited documents say; what they don't say is unknown and never flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from onnxscope import dtypes, runtime
+from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.errors import RuntimeFailure
+from onnxscope.graph import domain_of
+
+_NEVER_LAST = 2**31 - 1
+"""Last version of a kernel that is registered for its first one only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is known of one target."""
+
+    name: str
+    provider: str
+    """onnxruntime's name for it."""
+    source: str
+    """Document and date of everything below."""
+    shapes: str = ""
+    """"static" where free sizes are refused, "slow" where they cost speed, "" where they are fine or
+    unknown."""
+    missing_types: tuple[int, ...] = ()
+    """Element types that it can't compute with."""
+    control_flow: bool = True
+    """Whether If, Loop and Scan run there."""
+    integer_ops: bool = True
+    """Whether QLinear ops run there (else quantized models must be in QDQ form)."""
+    zero_points: bool = True
+    """Whether zero points other than 0 are taken."""
+    newest_opset: int | None = None
+    listed: frozenset[str] | None = None
+    """Every op of the default domain that it runs; None where no such list is known."""
+    unlisted: frozenset[str] = frozenset()
+    """Ops that its document says it doesn't run."""
+
+
+_COREML = """Add And ArgMax AveragePool Cast Ceil Clip Concat Conv ConvTranspose Cos DepthToSpace Div Elu
+Erf Exp GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool GridSample GroupNormalization HardSigmoid
+Identity InstanceNormalization LayerNormalization LeakyRelu MatMul Max MaxPool Mul PRelu Pow
+Reciprocal ReduceMax ReduceMean ReduceSum Relu Reshape Resize Round Shape Sigmoid Sin Slice Softmax
+Softplus Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where"""
+_NNAPI = """Abs Add AveragePool BatchNormalization Cast Clip Concat Conv DepthToSpace DequantizeLinear Div
+Elu Exp Flatten Floor Gather Gemm GlobalAveragePool GlobalMaxPool Identity LRN LeakyRelu Log MatMul Max
+MaxPool Min Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear ReduceMean Relu Reshape
+Resize Sigmoid Sin Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze"""
+_NOT_TENSORRT = """Bernoulli BitShift BlackmanWindow Compress ConcatFromSequence ConvInteger DFT Det
+DynamicQuantizeLinear HammingWindow HannWindow MatMulInteger MaxRoiPool MaxUnpool MelWeightMatrix
+Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement OptionalHasElement QLinearConv
+QLinearMatMul STFT SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert
+SequenceLength SequenceMap SoftmaxCrossEntropyLoss SplitToSequence StringNormalizer TfIdfVectorizer
+Unique"""
+_COMPLEX_TEXT = (8, 14, 15)
+_DOUBLE = (*_COMPLEX_TEXT, dtypes.DOUBLE)
+
+TARGETS = (
+    Target("cpu", "CPUExecutionProvider", "kernel registry of the installed onnxruntime"),
+    Target("cuda", "CUDAExecutionProvider", "kernel registry of the installed onnxruntime"),
+    Target(
+        "tensorrt",
+        "TensorrtExecutionProvider",
+        "onnx-tensorrt docs/operators.md for TensorRT 8.5 (2022-11); newer releases take more",
+        missing_types=_COMPLEX_TEXT,
+        integer_ops=False,
+        zero_points=False,
+        unlisted=frozenset(_NOT_TENSORRT.split()),
+    ),
+    Target(
+        "coreml",
+        "CoreMLExecutionProvider",
+        "coreml_supported_mlprogram_ops.md of onnxruntime 1.32, and its CoreML page (2026)",
+        shapes="slow",
+        missing_types=_DOUBLE,
+        control_flow=False,
+        listed=frozenset(_COREML.split()),
+    ),
+    Target(
+        "nnapi",
+        "NnapiExecutionProvider",
+        "nnapi_supported_ops.md of onnxruntime 1.32 (2026)",
+        shapes="static",
+        missing_types=_DOUBLE,
+        control_flow=False,
+        listed=frozenset(_NNAPI.split()),
+    ),
+    Target(
+        "qnn",
+        "QNNExecutionProvider",
+        "onnxruntime's QNN page (2026): models with dynamic shapes aren't supported",
+        shapes="static",
+        missing_types=_DOUBLE,
+    ),
+    Target(
+        "directml",
+        "DmlExecutionProvider",
+        "onnxruntime's DirectML page (2025): up to opset 20, fastest where all shapes are known",
+        shapes="slow",
+        missing_types=_COMPLEX_TEXT,
+        newest_opset=20,
+    ),
+    Target(
+        "migraphx",
+        "MIGraphXExecutionProvider",
+        "MIGraphX, Supported ONNX Operators (2025-10-14): up to opset 19",
+        missing_types=_COMPLEX_TEXT,
+        newest_opset=19,
+    ),
+    Target(
+        "openvino", "OpenVINOExecutionProvider", "OpenVINO supported types (2025)", missing_types=(14, 15)
+    ),
+    Target("webgpu", "WebGpuExecutionProvider", "WGSL types (2025): no 64-bit floats", missing_types=_DOUBLE),
+)
+_BY_NAME = {target.name: target for target in TARGETS}
+
+
+def find(name: str) -> Target | None:
+    """The target of a name; None for one that nothing is known of."""
+    return _BY_NAME.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One kernel that the installed onnxruntime registers."""
+
+    first: int
+    last: int
+    types: dict[str, frozenset[str]]
+    """Type parameter -> types as onnxruntime writes them, for example `tensor(float)`."""
+
+    def serves(self, since: int) -> bool:
+        """Whether it runs the op as of opset `since`: an open end means that version only."""
+        if self.last == _NEVER_LAST:
+            return self.first == since
+        return self.first <= since <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Type parameters of an op as of one opset."""
+
+    since: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    variadic: bool
+    """Whether the last input repeats."""
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Kernels and signatures of the installed onnxruntime."""
+
+    kernels: dict[tuple[str, str, str], tuple[Kernel, ...]]
+    """(provider, domain, op) -> kernels."""
+    signatures: dict[tuple[str, str], tuple[Signature, ...]]
+    """(domain, op) -> newest first."""
+
+    @property
+    def newest(self) -> int:
+        """Newest opset of the default domain in which an op changed."""
+        return max(rows[0].since for (domain, _), rows in self.signatures.items() if domain == "")
+
+    def providers(self) -> set[str]:
+        """Providers with registered kernels."""
+        return {provider for provider, _, _ in self.kernels}
+
+    def signature(self, domain: str, op: str, version: int | None) -> Signature | None:
+        """The op's signature at an opset; None for an op that onnxruntime doesn't know there."""
+        rows = self.signatures.get((domain, op), ())
+        return next((row for row in rows if version is None or row.since <= version), None)
+
+
+@cache
+def registry() -> Registry | None:
+    """What the installed onnxruntime registers; None where there is none, or one that can't be asked."""
+    try:
+        state = runtime.require().capi.onnxruntime_pybind11_state
+        defined, schemas = state.get_all_opkernel_def(), state.get_all_operator_schema()
+    except (RuntimeFailure, AttributeError):
+        return None
+    kernels: dict[tuple[str, str, str], list[Kernel]] = {}
+    for one in defined:
+        types = {name: frozenset(found) for name, found in one.type_constraints.items()}
+        key = one.provider, domain_of(one.domain), one.op_name
+        kernels.setdefault(key, []).append(Kernel(one.version_range[0], one.version_range[1], types))
+    signatures: dict[tuple[str, str], list[Signature]] = {}
+    for schema in schemas:
+        variadic = bool(schema.inputs) and str(schema.inputs[-1].option).endswith("Variadic")
+        row = Signature(
+            schema.since_version,
+            tuple(given.typeStr for given in schema.inputs),
+            tuple(given.typeStr for given in schema.outputs),
+            variadic,
+        )
+        signatures.setdefault((domain_of(schema.domain), schema.name), []).append(row)
+    return Registry(
+        {key: tuple(rows) for key, rows in kernels.items()},
+        {key: tuple(sorted(rows, key=lambda row: -row.since)) for key, rows in signatures.items()},
+    )
+
+
+FUNCTIONS = frozenset(
+    "AffineGrid Attention Bernoulli BlackmanWindow CastLike CausalConvWithState Celu CenterCropPad Clip "
+    "DepthToSpace "
+    "DynamicQuantizeLinear Elu Gelu GreaterOrEqual GroupNormalization HammingWindow HannWindow "
+    "HardSigmoid HardSwish "
+    "LayerNormalization LeakyRelu LessOrEqual LinearAttention LogSoftmax MeanVarianceNormalization Mish "
+    "NegativeLogLikelihoodLoss PRelu RMSNormalization Range ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp "
+    "ReduceSumSquare Relu RotaryEmbedding Selu SequenceMap Shrink Softmax SoftmaxCrossEntropyLoss "
+    "Softplus Softsign "
+    "SpaceToDepth Swish ThresholdedRelu Constant".split()
+)
+"""Ops with a function body in the ONNX specification (1.23): runtimes expand them where they lack a kernel,
+so nothing is said about these."""
+_SPELLED = {
+    "float32": "float",
+    "float64": "double",
+    "float4_e2m1fn": "float4e2m1",
+    "float8_e8m0fnu": "float8e8m0",
+}
+
+
+def spelled(code: int) -> str:
+    """An element type as onnxruntime writes it.
+
+    >>> spelled(1), spelled(17)
+    ('tensor(float)', 'tensor(float8e4m3fn)')
+    """
+    name = dtypes.name_of(code) or ""
+    return f"tensor({_SPELLED.get(name, name.replace('_e', 'e'))})"
+
+
+def lacking(facts: Facts, fact: NodeFact, provider: str, *, widened: bool = False) -> str | None:
+    """Why the installed onnxruntime has no kernel of a provider for a node; None where it has, or unknown.
+
+    `widened` takes float16 for float32, as onnxruntime does by inserting casts on the CPU.
+    """
+    found, domain = registry(), domain_of(fact.node.domain)
+    if found is None or any(
+        f.name == fact.node.op and domain_of(f.domain) == domain for f in facts.model.functions
+    ):
+        return None
+    known = {name for name, _ in found.signatures}
+    signature = found.signature(domain, fact.node.op, _version(facts, fact, domain))
+    if signature is None:
+        return None if domain in known else f"domain {domain} is registered nowhere"
+    if domain == "" and fact.node.op in FUNCTIONS:
+        return None
+    rows = [
+        row for row in found.kernels.get((provider, domain, fact.node.op), ()) if row.serves(signature.since)
+    ]
+    if not rows:
+        return f"no kernel for {fact.node.op} as of opset {signature.since}"
+    types = list(_types(facts, fact, signature, widened))
+    if any(all(kind in row.types.get(name, (kind,)) for name, kind in types) for row in rows):
+        return None
+    shown = ", ".join(dict.fromkeys(kind.removeprefix("tensor(").rstrip(")") for _, kind in types))
+    return f"no kernel for {fact.node.op} as of opset {signature.since} with types {shown}"
+
+
+def _version(facts: Facts, fact: NodeFact, domain: str) -> int | None:
+    """Opset of a node's domain: the model's, or that of the function whose body holds it."""
+    return facts.model.opset.get(domain)
+
+
+def _types(facts: Facts, fact: NodeFact, row: Signature, widened: bool) -> Iterator[tuple[str, str]]:
+    """(type parameter, type) of every input and output whose type is known."""
+    inputs = list(row.inputs)
+    if row.variadic:
+        inputs += inputs[-1:] * (len(fact.node.inputs) - len(inputs))
+    pairs = [*zip(fact.node.inputs, inputs, strict=False), *zip(fact.node.outputs, row.outputs, strict=False)]
+    for name, parameter in pairs:
+        value = facts.value(name, fact.scope) if name else None
+        if value is not None and value.dtype and not value.container:
+            code = dtypes.FLOAT if widened and value.dtype == dtypes.FLOAT16 else value.dtype
+            yield parameter, spelled(code)
+
+
+def runs(facts: Facts, fact: NodeFact, target: Target) -> bool | None:
+    """Whether a target runs a node; None where nothing is known."""
+    if fact.node.op in ("If", "Loop", "Scan") and not target.control_flow:
+        return False
+    known = registry()
+    if known is not None and target.provider in known.providers():
+        return lacking(facts, fact, target.provider) is None
+    if domain_of(fact.node.domain) or (target.listed is None and not target.unlisted):
+        return None
+    if target.listed is not None:
+        return fact.node.op in target.listed
+    return fact.node.op not in target.unlisted

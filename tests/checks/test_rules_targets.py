@@ -1,0 +1,114 @@
+"""Deployment targets: kernels against what onnxruntime really loads, tables, partitions."""
+
+import numpy as np
+import onnx.parser
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+from onnxscope.analysis.shapes import infer
+from onnxscope.checks import targets
+from onnxscope.checks.registry import find
+from onnxscope.checks.runner import Context, run_rule
+from onnxscope.checks.settings import Settings
+from onnxscope.files.read import loads
+
+STATE = onnxruntime.capi.onnxruntime_pybind11_state
+HEAD = '<ir_version: 8, opset_import: ["": 17]>\n'
+
+
+def found(code, body, target=""):
+    model = loads(onnx.parser.parse_model(HEAD + body).SerializeToString(), "example.onnx")
+    return run_rule(find(code), Context(model, Settings(targets=(target,) if target else ())))
+
+
+# One node each: op, type, opset. What onnxruntime loads is the oracle.
+KERNELS = [
+    ("y = Neg (x)", kind, opset)
+    for kind in ("float", "double", "int8", "int16", "int32", "float16", "bfloat16")
+    for opset in (7, 13, 14, 17)
+] + [
+    (f"y = {op} (x)", kind, 17)
+    for op in "Abs Acos Ceil Cosh Erf Exp Neg Round Sign Relu".split()
+    for kind in ("float", "double", "int32", "int64", "float16")
+]
+
+
+@pytest.mark.parametrize(("text", "kind", "opset"), KERNELS)
+def test_registry_agrees_with_onnxruntime(text, kind, opset):
+    """OX701: flagged where, and only where, a session fails for want of a kernel."""
+    whole = f'<ir_version: 8, opset_import: ["": {opset}]> g ({kind}[2,2] x) => ({kind}[2,2] y) {{ {text} }}'
+    data = onnx.parser.parse_model(whole).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        fails = False
+    except STATE.NotImplemented:
+        fails = True
+    except (STATE.Fail, STATE.InvalidGraph):
+        pytest.skip("the model is invalid: the type isn't one of the op's")
+    facts = infer(loads(data))
+    lacks = targets.lacking(facts, facts.main.nodes[0], "CPUExecutionProvider", widened=True)
+    if facts.main.nodes[0].node.op not in targets.FUNCTIONS:  # nothing is said about those
+        assert (lacks is not None) == fails
+    else:
+        assert lacks is None
+
+
+def test_kernel_versions():
+    """An open end serves its own version only: the op changed since."""
+    assert targets.Kernel(13, 2**31 - 1, {}).serves(13)
+    assert not targets.Kernel(13, 2**31 - 1, {}).serves(14)
+    assert targets.Kernel(6, 12, {}).serves(9)
+    assert not targets.Kernel(6, 12, {}).serves(13)
+
+
+LOOP = """g (float[2] x, bool c) => (float[2] y) {
+  y = If (c) <
+    then_branch = t () => (float[2] a) { a = Relu (x) },
+    else_branch = e () => (float[2] b) { b = Abs (x) }
+  >
+}"""
+
+
+@pytest.mark.parametrize(("target", "flagged"), [("coreml", True), ("nnapi", True), ("cpu", False)])
+def test_control_flow(target, flagged):
+    """OX706."""
+    assert bool(found("OX706", LOOP, target)) is flagged
+
+
+# Relu and Tanh run on coreml, Atanh doesn't.
+@pytest.mark.parametrize(
+    ("body", "pieces"),
+    [
+        ("a = Relu (x) b = Atanh (a) y = Relu (b)", 2),
+        ("a = Relu (x) b = Atanh (a) c = Relu (b) d = Atanh (c) y = Relu (d)", 3),
+        ("a = Relu (x) b = Atanh (a) c = Tanh (a) y = Add (b, c)", 2),
+        ("a = Atanh (x) b = Relu (a) y = Atanh (b)", None),
+        ("a = Relu (x) y = Tanh (a)", None),
+    ],
+)
+def test_partitions(body, pieces):
+    given = found("OX703", f"g (float[2] x) => (float[2] y) {{ {body} }}", "coreml")
+    assert [finding.data["pieces"] for finding in given] == ([] if pieces is None else [pieces])
+
+
+# 1000x1000 weights of 4 bytes, used once: 1e6 MACs over 4.0e6 bytes; with batch 64 it is 64e6 over 4.5e6.
+@pytest.mark.parametrize(("batch", "flagged"), [(1, True), (64, False)])
+def test_memory_bound(batch, flagged):
+    """OX715."""
+    kind = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, [batch, 1000])],
+        [helper.make_tensor_value_info("y", kind, [batch, 1000])],
+        [numpy_helper.from_array(np.zeros((1000, 1000), np.float32), "w")],
+    )
+    model = loads(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString())
+    assert bool(run_rule(find("OX715"), Context(model))) is flagged
+
+
+def test_every_target_names_its_source():
+    assert all(target.source and target.provider.endswith("ExecutionProvider") for target in targets.TARGETS)
