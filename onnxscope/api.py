@@ -260,10 +260,12 @@ def _options(given: ConversionOptions) -> Options:
 
 def _check_available(given: ConversionOptions) -> None:
     """Raise UsageError for what this version has no rewrite for yet, instead of leaving it out."""
+    from importlib.util import find_spec
+
     from onnxscope.rewrite.forms import FORMS
 
     form = given.get("form", "conv")
-    if form not in FORMS and not (form == "auto" and len(FORMS) > 1):
+    if form not in FORMS and find_spec("onnxscope.rewrite.forms_rows") is None:  # rows, and auto behind it
         raise UsageError(f"form {form} is not available in this version", help=f"it has {', '.join(FORMS)}")
     if given.get("stride") is not None:
         raise UsageError(

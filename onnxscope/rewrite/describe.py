@@ -16,19 +16,25 @@ from onnxscope.rewrite.views import View
 
 def conversions(chosen: Selection) -> tuple[Conversion, ...]:
     """One entry per converted layer, in execution order."""
-    options = chosen.lift.options
     return tuple(
         Conversion(
             layer.fact.label,
             f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features}",
-            f"Conv {'x'.join(map(str, layer.kernel))}x{layer.channels} -> {layer.features}",
-            layer.kernel,
-            options.form,
-            "asked for",
+            _after(layer),
+            layer.kernel or (1,) * (layer.source.rank - 2),
+            layer.form,
+            layer.reason,
             _move(layer),
         )
         for layer in chosen.layers
     )
+
+
+def _after(layer: Layer) -> str:
+    kernel = "x".join(map(str, layer.kernel or (1,) * (layer.source.rank - 2)))
+    if layer.form == "rows":
+        return f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features} on every {kernel} window"
+    return f"Conv {kernel}x{layer.channels} -> {layer.features}"
 
 
 def _inputs(layer: Layer) -> int:
@@ -97,11 +103,13 @@ def notes(chosen: Selection) -> tuple[str, ...]:
             "nothing tells the native size, so the global pool stays and the map has one cell; "
             "give --native HxW"
         )
+    used = {layer.fact.node.index for layer in chosen.layers}
+    found += [text for place, text in sorted(lift.remarks.items()) if used]
     return tuple(found)
 
 
 def provenance(chosen: Selection) -> dict[str, object]:
-    """Which layer became which, for the verifier; docs/convert.md describes the keys."""
+    """Which layer became which, for the verifier; docs/heads.md describes the keys."""
     options = chosen.lift.options
     by_map: dict[tuple[str, tuple[int, ...]], list[Layer]] = {}
     for layer in chosen.layers:

@@ -104,4 +104,4 @@ class Plan:
     notes: tuple[str, ...] = ()
     """What a user must know: sizes that the backbone bakes in, what another form would gain, exactness."""
     provenance: dict[str, object] = field(default_factory=dict)
-    """Which layer became which; see docs/convert.md for its keys."""
+    """Which layer became which; see docs/heads.md for its keys."""
