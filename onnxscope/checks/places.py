@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import wraps
+from typing import TypeVar
 
 from onnxscope.checks.finding import Finding
 from onnxscope.graph import Function, Graph, Model, Node, Span, Tensor, ValueInfo
+
+Item = TypeVar("Item")
+
+
+def once_per_model(walk: Callable[[Model], Iterator[Item]]) -> Callable[[Model], tuple[Item, ...]]:
+    """Keep the result of a walk until another model is asked for: many rules take the same walk.
+
+    Nothing outlives the model: what is kept goes with it.
+    """
+    kept: list[tuple[weakref.ref[Model], tuple[Item, ...]]] = []
+
+    @wraps(walk)
+    def walked(model: Model) -> tuple[Item, ...]:
+        for known, found in tuple(kept):
+            if known() is model:
+                return found
+        found = tuple(walk(model))
+        kept[:] = [(weakref.ref(model, lambda _: kept.clear()), found)]
+        return found
+
+    return walked
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +46,7 @@ class Place:
     """The function whose body this is, or lies in; None in the main graph."""
 
 
+@once_per_model
 def places(model: Model) -> Iterator[Place]:
     """Every graph of the file, each right before those inside it; function bodies come last."""
     yield from _inside(Place("", model.graph))
@@ -56,6 +81,7 @@ def real_inputs(model: Model) -> list[ValueInfo]:
     return [info for info in model.graph.inputs if info.name not in stored]
 
 
+@once_per_model
 def tensors(model: Model) -> Iterator[tuple[str, Tensor]]:
     """(label, tensor) of every stored tensor: initializers, attributes, those of inner graphs."""
     for place in places(model):
@@ -72,6 +98,7 @@ def tensors(model: Model) -> Iterator[tuple[str, Tensor]]:
                         yield f"{place.path}{item.name or node.label}", item
 
 
+@once_per_model
 def metadata(model: Model) -> Iterator[tuple[str, str, str]]:
     """(where, key, value) of every metadata entry of the model, its graphs and nodes."""
     yield from (("model", key, value) for key, value in model.metadata)
@@ -83,6 +110,7 @@ def metadata(model: Model) -> Iterator[tuple[str, str, str]]:
                 yield from ((f"{place.path}{node.label}", key, value) for key, value in node.metadata)
 
 
+@once_per_model
 def docs(model: Model) -> Iterator[tuple[str, str]]:
     """(where, text) of every documentation string that isn't empty."""
     found = [("model", model.doc)]
@@ -93,6 +121,7 @@ def docs(model: Model) -> Iterator[tuple[str, str]]:
     yield from ((where, text) for where, text in found if text)
 
 
+@once_per_model
 def names(model: Model) -> Iterator[tuple[str, str]]:
     """(kind, name) of every name in the file, empty ones left out, each once per kind."""
     seen: dict[tuple[str, str], None] = {}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnxscope.checks import schemas
 from onnxscope.checks.finding import Finding
-from onnxscope.checks.places import at, count_of, places, several
+from onnxscope.checks.places import at, count_of, once_per_model, places, several
 from onnxscope.checks.registry import check
 from onnxscope.graph import Model, Node, domain_of
 
@@ -16,6 +16,7 @@ def shown(domain: str) -> str:
     return domain or "ai.onnx"
 
 
+@once_per_model
 def calls(model: Model) -> Iterator[tuple[str, Node, int | None]]:
     """(label, node, opset version) of every node that calls no function of the model."""
     local = {(domain_of(item.domain), item.name) for item in model.functions}

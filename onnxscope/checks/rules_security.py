@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from onnxscope.checks import schemas
 from onnxscope.checks.finding import Finding
-from onnxscope.checks.places import at, count_of, docs, metadata, names, places, several
+from onnxscope.checks.places import at, count_of, docs, metadata, names, once_per_model, places, several
 from onnxscope.checks.registry import RuleInfo, check
 from onnxscope.checks.rules_loading_external import broken
 from onnxscope.graph import Model, Node, domain_of
@@ -16,6 +16,7 @@ _SHOWN = 60
 """Characters of a found text that a message shows."""
 
 
+@once_per_model
 def texts(model: Model) -> Iterator[tuple[str, str]]:
     """(where, text) of everything written for people: metadata, documentation, names, string attributes."""
     for where, key, value in metadata(model):
