@@ -175,7 +175,8 @@ class Magnitudes:
         sample = np.concatenate(self.sample) if self.sample else np.zeros(0, self.unsigned)
         if not sample.size:
             return 0.0
-        numbers = sample.view(self.type).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # signalling NaN
+            numbers = sample.view(self.type).astype(np.float64)
         return float(np.count_nonzero((numbers > 0) & (numbers <= largest / (2 * INT8_STEPS)))) / sample.size
 
     def statistics(

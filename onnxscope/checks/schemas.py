@@ -47,6 +47,10 @@ def schema(op: str, domain: str, version: int) -> Schema | None:
     """The op as opset `version` of its domain has it; None where that opset has none."""
     import onnx.defs
 
+    if not (
+        op.isascii() and domain.isascii() and abs(version) < 1 << 31
+    ):  # a damaged file; onnx takes neither
+        return None
     try:
         found = onnx.defs.get_schema(op, version, domain)
     except onnx.defs.SchemaError:

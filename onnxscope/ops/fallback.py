@@ -57,9 +57,10 @@ def _check_schema(domain: str, op: str, version: int) -> None:
     import onnx.defs
 
     name = f"{domain}:{op}" if domain else op
-    if not onnx.defs.has(op, domain):
+    # A damaged file has names that are no UTF-8 and versions beyond 32 bits; onnx takes neither.
+    if not name.isascii() or not onnx.defs.has(op, domain):
         raise Unanswered(f"no rule for {name}; its shapes and MACs are unknown")
-    if version and not onnx.defs.has(op, version, domain):
+    if version and not (0 < version < 1 << 31 and onnx.defs.has(op, version, domain)):
         raise Unanswered(f"opset {version} of domain {domain or 'ai.onnx'!r} has no {op}")
 
 
