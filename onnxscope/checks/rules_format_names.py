@@ -293,8 +293,11 @@ def dangling_input(model: Model) -> Iterator[Finding]:
     Source:
         ONNX IR.md, "Graphs".
     """
+    anywhere = {name for place in places(model) for name in _defined(place.graph)}
     for place in places(model):
-        known = _defined(place.graph) | place.outer
+        known = (
+            anywhere if place.outer else _defined(place.graph)
+        )  # a later outer value is unsorted, not lost
         for node in place.graph.nodes:
             lost = [name for name in dict.fromkeys(node.inputs) if name and name not in known]
             if lost:

@@ -11,7 +11,7 @@ from onnxscope.checks._walk import items, nodes
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.places import at, several
 from onnxscope.checks.registry import check
-from onnxscope.expr import Expr, Size, product, symbols
+from onnxscope.expr import Expr, Size, product, symbol, symbols
 from onnxscope.graph import DimDecl, ValueInfo
 from onnxscope.ops.value import ValueFact
 
@@ -39,7 +39,8 @@ def _differ(declared: DimDecl, computed: Size) -> bool:
         return False
     if isinstance(computed, int):
         return declared != computed
-    return not any(atom.invented for atom in symbols(computed))
+    free = list(symbols(computed))  # an expression may have that value for all sizes that work
+    return len(free) == 1 and not free[0].invented and computed == symbol(free[0].name)
 
 
 @check("OX220", "output-shape-contradiction", severity="error")

@@ -22,6 +22,13 @@ def test_large_int64_tensor_OX216():
         ("OX208", "g (float[N] x, float[N] z) => (float[N] y, float[N] z) { y = Relu(x) }", 0),
         ("OX209", "g (float[2] x) => (float[2] w) <float[2] w = {1, 2}> { y = Relu(x) }", 1),
         ("OX210", "g (float[3] x) => (float[3] y) { y = Relu(x) }", 0),
+        ("OX220", "g (float[N, 3] x) => (float[1, 3] y) { y = Relu(x) }", 1),
+        ("OX220", "g (float[N, 3] x) => (float[M, 3] y) { y = Relu(x) }", 0),
+        (
+            "OX220",
+            "g (float[1, 1, H, 1] x) => (float[1, 1, 1, 1] y) { y = MaxPool <kernel_shape=[2, 1]>(x) }",
+            0,
+        ),
         ("OX211", "g (float[1, 3] x, float[8, 3] z) => (float[8, 3] y) { y = Add(x, z) }", 0),
     ],
 )
