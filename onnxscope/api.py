@@ -353,13 +353,13 @@ def audit(
     """
     from onnxscope.checks.registry import chosen
     from onnxscope.checks.settings import Settings
-    from onnxscope.config import Config, read
+    from onnxscope.config import Config, read, target_names
     from onnxscope.documents import audit as audits
 
     model = model_or_path if isinstance(model_or_path, Model) else load(model_or_path)
     for pattern in (*select, *ignore):
         chosen(pattern)
-    base = Settings(tuple(select), tuple(ignore), targets=tuple(name.lower() for name in targets))
+    base = Settings(tuple(select), tuple(ignore), targets=target_names(targets))
     found = read(os.fspath(config)) if config is not None else Config()
     return Audit(audits.audit([audits.of_model(model, found.settings(model.path, base))]))
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -101,7 +101,7 @@ def _merged(settings: Settings, table: Mapping[str, Any], path: str) -> Settings
     if "select" in table:
         changes["select"] = tuple(table["select"])
     if "target" in table:
-        changes["targets"] = tuple(name.lower() for name in table["target"])
+        changes["targets"] = target_names(table["target"], path)
     limits: dict[str, Any] = {key: _amount(table[key], key, path) for key in _LIMITS if key in table}
     limits |= {key: table[key] for key in ("opset-min",) if key in table}
     if "required-metadata" in table:
@@ -114,6 +114,23 @@ def _merged(settings: Settings, table: Mapping[str, Any], path: str) -> Settings
         dims={**settings.dims, **table.get("dims", {})},
         **changes,
     )
+
+
+def target_names(given: Iterable[str], where: str = "") -> tuple[str, ...]:
+    """The targets as rules know them; onnxruntime's names of providers are understood too.
+
+    Raises UsageError for one that nothing is known of.
+    """
+    if not given:
+        return ()
+    from onnxscope.checks.targets import TARGETS
+
+    known = {key: target.name for target in TARGETS for key in (target.name, target.provider.lower())}
+    for name in given:
+        if name.lower() not in known:
+            listed = ", ".join(target.name for target in TARGETS)
+            raise UsageError(f"unknown target {name!r}", where=where, help=f"known: {listed}")
+    return tuple(dict.fromkeys(known[name.lower()] for name in given))
 
 
 def read(path: str | None = None, folder: str = ".") -> Config:

@@ -112,6 +112,8 @@ def test_wrong_calls(run, model):
     assert code == 2
     assert "did you mean OX90" in err
     assert run("audit", model, "--config", "absent.toml")[0] == 2
+    assert "known: cpu" in run("audit", model, "--target", "toaster")[2]
+    assert run("audit", model, "--target", "CPUExecutionProvider,cuda", "--select", "OX9")[0] == 0
     assert run("audit", model, "--baseline", "absent.json")[0] == 2
     assert run("audit", model, "-o", model)[0] == 2
     (model.parent / "empty").mkdir()

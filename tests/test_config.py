@@ -66,6 +66,7 @@ severity = {OX302 = "warning"}
         ("[audit]\nselect = 3\n", "select must be a list of texts"),
         ('[audit]\nmax-params = "many"\n', "max-params must be a whole number"),
         ('[audit]\nseverity = {OX1 = "fatal"}\n', "severity must be a table"),
+        ('[audit]\ntarget = ["toaster"]\n', "unknown target 'toaster'; known: cpu"),
         ("[audit]\njobs = -1\n", "jobs must be a whole number"),
         ("[[audit.overrides]]\nignore = []\n", "an override needs models"),
         ('[[audit.overrides]]\nmodels = ["*"]\njobs = 2\n', "unknown key 'jobs'"),

@@ -117,11 +117,14 @@ def _paths(models: tuple[str, ...]) -> list[str]:
 def _tasks(paths: list[str], config: Config, given: dict[str, Any]) -> list[Task]:
     from onnxscope.checks.registry import chosen
     from onnxscope.checks.settings import Settings as Choice
+    from onnxscope.config import target_names
     from onnxscope.documents.audit import Task
     from onnxscope.documents.baseline import read as read_baseline
 
     base = Choice(
-        select=_codes(given["select"]), ignore=_codes(given["ignore"]), targets=_targets(given["targets"])
+        select=_codes(given["select"]),
+        ignore=_codes(given["ignore"]),
+        targets=target_names(_codes(given["targets"])),
     )
     for code in (*base.select, *base.ignore):
         chosen(code)
@@ -131,10 +134,6 @@ def _tasks(paths: list[str], config: Config, given: dict[str, Any]) -> list[Task
 
 def _codes(given: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(code for text in given for code in text.replace(",", " ").split())
-
-
-def _targets(given: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name.lower() for name in _codes(given))
 
 
 def _document(tasks: list[Task], jobs: int, settings: Settings) -> AuditDocument:
