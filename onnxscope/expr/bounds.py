@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 
@@ -83,6 +84,31 @@ def at_least(left: Size, right: Size) -> bool:
     return _nonnegative(left - right)
 
 
+_ASSUMED: dict[str, int] = {}
+"""Symbol name -> what it is at least, for as long as `assuming` says so."""
+
+
+@contextmanager
+def assuming(least: Mapping[str, int]) -> Iterator[None]:
+    """Within it, symbols are at least these numbers: a converted model's input at least the native size.
+
+    Holds for the whole process, so it isn't for threads that work out sizes side by side.
+    """
+    before = dict(_ASSUMED)
+    try:
+        _assume({**before, **least})
+        yield
+    finally:
+        _assume(before)
+
+
+def _assume(least: Mapping[str, int]) -> None:
+    _ASSUMED.clear()
+    _ASSUMED.update(least)
+    at_least.cache_clear()
+    lower_bound.cache_clear()
+
+
 def _nonnegative(size: Size) -> bool:
     bound = lower_bound(size)
     return bound is not None and bound >= 0
@@ -112,7 +138,7 @@ def _monomial_bound(monomial: Monomial) -> Coefficient | None:
     """A number that a product of sizes never falls below; None where one of them may be negative."""
     total: Coefficient = 1
     for atom in monomial:
-        bound = int(not atom.invented) if isinstance(atom, Symbol) else None
+        bound = _ASSUMED.get(atom.name, int(not atom.invented)) if isinstance(atom, Symbol) else None
         if bound is None and len(monomial) > 1:
             bound = lower_bound(size_of(atom))  # type: ignore[assignment]
         if bound is None or bound < 0:

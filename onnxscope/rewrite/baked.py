@@ -6,7 +6,7 @@ and width". Such a Reshape is rewritten so that it copies those axes from its in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from onnxscope import dtypes
@@ -173,11 +173,13 @@ def _ints(name: str, numbers: list[int]) -> Tensor:
 _SIZED = frozenset("Reshape Resize Upsample Expand Tile ConstantOfShape".split())
 
 
-def baked(after: Facts) -> Iterator[str]:
-    """What in a converted model fits the native size only, one clause each."""
+def baked(after: Facts, rows: Collection[str] = ()) -> Iterator[str]:
+    """What in a converted model fits the native size only, one clause each; `rows` are matrices of windows."""
     names = _free_names(after)
     for fact in after.main.nodes:
         node = fact.node
+        if node.outputs and node.outputs[0] in rows:
+            continue
         if node.op in _SIZED and (_bakes(fact, after, names) or _folds(fact, after, names)):
             shape = after.value(node.outputs[0]).shape or ()
             yield f"{node.op} {fact.label} fixes the size to [{', '.join(map(str, shape))}]"

@@ -11,6 +11,7 @@ from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.shapes import infer
 from onnxscope.errors import UsageError
 from onnxscope.expr import Size
+from onnxscope.expr.bounds import assuming
 from onnxscope.graph import Model
 from onnxscope.rewrite import heads
 from onnxscope.rewrite.baked import baked, lifted
@@ -30,7 +31,7 @@ def plan(model: Model, options: Options | None = None) -> Plan:
     sizes = sizes_of(model, options)
     model, sizes, unbaked = _unbaked(model, sizes, options)
     counted = parameters.count(sizes.native)
-    verdicts = heads.find(sizes.native, counted)
+    verdicts = heads.find(sizes.native, counted, options.form)
     labels = {fact.label: fact.node.index for fact in sizes.native.main.nodes}
     _known_layers(options, [head.layer for head in verdicts])
     refused = {head.layer: head.reason or "" for head in verdicts if not head.replaceable}
@@ -130,11 +131,24 @@ def _plan(
         return Plan(
             model, options, (), refusals, None, params_before=counted.total, params_after=counted.total
         )
+    with assuming(sizes.least):
+        return _finished(model, options, sizes, chosen, refusals, counted)
+
+
+def _finished(
+    model: Model,
+    options: Options,
+    sizes: Sizes,
+    chosen: Selection,
+    refusals: tuple[Refusal, ...],
+    counted: parameters.Params,
+) -> Plan:
+    """The plan of a selection that converts something."""
     record = provenance(chosen)
     change = declared(chosen, sizes, edit_of(chosen))
     change = replace(change, metadata=((PROVENANCE, json.dumps(record)),))
     after = infer(edits.apply(model, change))
-    fixed = list(baked(after)) if options.size == "dynamic" else []
+    fixed = list(baked(after, {chosen.final(name) for name in chosen.lift.windows})) if options.size == "dynamic" else []
     if fixed:
         why = f"with other sizes, {fixed[0]}; --size fixed converts it"
         rest = tuple(Refusal(layer.fact.label, why) for layer in chosen.layers)

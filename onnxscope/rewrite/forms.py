@@ -46,10 +46,25 @@ def conv(lift: Lift, planned: Planned) -> str:
     return _conv(lift, planned, planned.source, like=planned.like)
 
 
-def _conv(lift: Lift, planned: Planned, source: str, *, like: str = "", **more: tuple[int, ...]) -> str:
+def _conv(
+    lift: Lift,
+    planned: Planned,
+    source: str,
+    *,
+    like: str = "",
+    strides: tuple[int, ...] | None = None,
+    dilations: tuple[int, ...] | None = None,
+) -> str:
     inputs = (source, planned.weight, *([planned.bias] if planned.bias else []))
     return lift.builder.emit(
-        planned.place, "Conv", inputs, kernel_shape=planned.kernel, like=like, hint=planned.like, **more
+        planned.place,
+        "Conv",
+        inputs,
+        kernel_shape=planned.kernel,
+        strides=strides,
+        dilations=dilations,
+        like=like,
+        hint=planned.like,
     )
 
 
@@ -77,7 +92,7 @@ def interleave(lift: Lift, planned: Planned) -> str:
     """The images of a batch of B interleaved along the last axis; the Conv is dilated by B there.
 
     x [B, C, S1.., W] -> [C, S1.., W, B] -> [1, C, S1.., W*B] -> Conv with dilations 1.., B ->
-    [1, M, S1'.., W'*B] -> [B, M, S1'.., W']. Every B-th position is of one image, so no image reaches another.
+    [1, M, S1'.., W'*B] -> [B, M, S1'.., W']. Every B-th position is of one image: none reaches another.
     Raises ValueError where the batch is no number above 1.
     """
     if planned.batch is None or planned.batch < 2:

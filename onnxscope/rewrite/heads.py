@@ -44,13 +44,13 @@ class HeadLayer:
     """Where the input size is free: the map size that the weights demand."""
 
 
-def find(facts: Facts, params: Params) -> tuple[HeadLayer, ...]:
-    """The verdict on every fully connected layer, in execution order."""
+def find(facts: Facts, params: Params, form: str = "conv") -> tuple[HeadLayer, ...]:
+    """The verdict on every fully connected layer, in execution order, for a form of the conversion."""
     connected = [fact for fact in facts.nodes() if is_fully_connected(facts, fact)]
     if not connected:
         return ()
     unfit = {fact.node.index: why for fact in connected if not fact.scope and (why := _unfit(facts, fact))}
-    lift = Lift(facts, facts, Options(), Builder(facts.model), dict(unfit), frozenset())
+    lift = Lift(facts, facts, Options(form=form), Builder(facts.model), dict(unfit), frozenset())
     lift.run()
     layers = {layer.fact.node.index: layer for layer in lift.layers.values()}
     return tuple(_verdict(lift, fact, layers, unfit, _share(fact, params)) for fact in connected)

@@ -56,6 +56,27 @@ class Layer:
     features: int
     weight: Tensors
     bias: Tensors | None
+    form: str = "conv"
+    reason: str = "asked for"
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOf:
+    """A 2-D value of the original as a matrix with one row per window; see `forms_rows`."""
+
+    matrix: str
+    """Name of the value [P, F] in the converted model."""
+    sizes: str
+    """Name of [N, *S'], whose product is P."""
+    view: View
+    """View of the map behind it."""
+    kernel: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
+    """Axes of the window in the order of its features."""
+    source: View | None = None
+    """The map that the windows come from; None behind a layer."""
+    scalar: bool = False
+    """Whether it is one number for all rows."""
 
 
 @dataclass
@@ -78,6 +99,17 @@ class Lift:
     layers: dict[str, Layer] = field(default_factory=dict)
     """Provisional name of a convolution's result -> the layer; an Add that takes in the bias makes a second
     one, and `select` keeps the one that is used."""
+    rows: dict[str, RowsOf] = field(default_factory=dict)
+    """Provisional name of a twin -> the matrix that it is the map of."""
+    matrices: dict[str, str] = field(default_factory=dict)
+    """Provisional name of a matrix -> the original value that it stands for."""
+    forms: dict[int, tuple[str, str]] = field(default_factory=dict)
+    """Index of a node where a head begins, or of a layer -> form and reason."""
+    windows: set[str] = field(default_factory=set)
+    """Provisional names of values that hold every window, its cells merged."""
+    reasons: dict[int, str] = field(default_factory=dict)
+    remarks: dict[int, str] = field(default_factory=dict)
+    """Index of a node -> what a user must know about its twin."""
     meetings: set[int] = field(default_factory=set)
     """Windowed global pools whose cells met a map of another size: they must stay global."""
 
@@ -128,6 +160,9 @@ class Lift:
             return (lost,) * len(fact.node.outputs)
         if not maps:
             return ()
+        on_rows = _on_rows(self, step)
+        if on_rows is not None:
+            return on_rows
         if own is None:
             return (lost_at(step),) * len(fact.node.outputs)
         return own(self, step)
@@ -139,6 +174,12 @@ class Lift:
             shape = self.native.value(name).shape if name else None
             found.append(self.fresh(name, shape) if shape is not None and len(shape) >= 3 else None)
         return tuple(found)
+
+
+def _on_rows(lift: Lift, step: Step) -> tuple[Answer, ...] | None:
+    from onnxscope.rewrite.forms_rows import answer
+
+    return answer(lift, step)
 
 
 def _untouched(view: View) -> bool:

@@ -32,6 +32,16 @@ class Sizes:
     window: dict[str, tuple[int, ...]]
     """Input name -> its native spatial size, where known."""
 
+    @property
+    def least(self) -> dict[str, int]:
+        """Symbol of a free input size -> the native size: a converted model takes nothing smaller."""
+        found: dict[str, int] = {}
+        for name, shape in self.shapes.items():
+            known = self.native.value(name).shape or ()
+            pairs = zip(shape[1:], known[1:], strict=False)
+            found |= {free: size for free, size in pairs if isinstance(free, str) and isinstance(size, int)}
+        return found
+
 
 def sizes_of(model: Model, options: Options) -> Sizes:
     """Bind the model's sizes as the options ask. Raises UsageError for a binding that doesn't fit."""

@@ -10,10 +10,10 @@ LAST = 2**63 - 1
 
 def sliced(lift: Lift, place: int, value: str, axis: int, start: int, end: int) -> str:
     """Stretch start..end of one axis; bounds are attributes below opset 10. Source: Slice-1, Slice-10."""
-    bounds = {"starts": (start,), "ends": (end,), "axes": (axis,)}
+    starts, ends, axes = (start,), (end,), (axis,)
     if lift.opset < 10:
-        return lift.builder.emit(place, "Slice", (value,), hint=value, **bounds)
-    inputs = tuple(lift.builder.ints(numbers, name) for name, numbers in bounds.items())
+        return lift.builder.emit(place, "Slice", (value,), hint=value, starts=starts, ends=ends, axes=axes)
+    inputs = (lift.builder.ints(starts, "starts"), lift.builder.ints(ends, "ends"), lift.builder.ints(axes))
     return lift.builder.emit(place, "Slice", (value, *inputs), hint=value)
 
 

@@ -173,6 +173,10 @@ def _name_twins(chosen: Selection, taken: set[str]) -> None:
         if draft is not None and name not in taken and draft.like in ("", name):
             chosen.names[view.twin] = name
             taken.add(name)
+    for value, name in chosen.lift.matrices.items():
+        if value in chosen.used and name not in taken:
+            chosen.names[value] = name
+            taken.add(name)
 
 
 def _unique(hint: str, known: set[str]) -> str:

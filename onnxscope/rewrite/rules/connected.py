@@ -12,6 +12,7 @@ from dataclasses import replace
 from onnxscope import dtypes
 from onnxscope.expr import Expr, Size, product
 from onnxscope.graph import Attribute, Node
+from onnxscope.rewrite.form_choice import batch_of, chosen
 from onnxscope.rewrite.forms import FORMS, Planned
 from onnxscope.rewrite.layout import FULLY_CONNECTED
 from onnxscope.rewrite.lift import Answer, Layer, Lift, Step, Tensors, Unliftable, rule
@@ -144,8 +145,8 @@ def convolution(
     """Write the convolution in the form asked for and give the view of its result [N, M]."""
     weight, bias = tensors
     channels = view.channels if isinstance(view.channels, int) else 0
-    form = FORMS[lift.options.form]
-    result = form(
+    form, reason = chosen(lift, step, owner.source if owner else view)
+    result = FORMS.get(form, FORMS["conv"])(
         lift,
         Planned(
             step.place,
@@ -156,12 +157,13 @@ def convolution(
             channels,
             features,
             step.output,
+            batch_of(lift, view),
         ),
     )
     fact = owner.fact if owner else step.fact
     source_name = owner.input if owner else step.node.inputs[FULLY_CONNECTED[step.node.op].data]
     lift.layers[result] = Layer(
-        fact, view, result, source_name, step.output, kernel, channels, features, weight, bias
+        fact, view, result, source_name, step.output, kernel, channels, features, weight, bias, form, reason
     )
     return replace(
         view,

@@ -1,0 +1,145 @@
+"""Which form a head is written in, and why: what was asked for, or what `auto` finds fastest.
+
+The thresholds come from timings of onnxruntime on CPU (docs/forms.md has them).
+"""
+
+from __future__ import annotations
+
+from onnxscope import dtypes
+from onnxscope.analysis.facts import NodeFact
+from onnxscope.expr import product
+from onnxscope.graph import Node
+from onnxscope.rewrite.layout import FULLY_CONNECTED
+from onnxscope.rewrite.lift import Lift, Step, find
+from onnxscope.rewrite.views import View
+
+SMALL = 4_000_000
+"""Bytes of a first weight below which rereading it for every image costs less than extra nodes."""
+_NO_RULE_BUT_ROWS = frozenset("CumSum FastGelu BiasGelu QLinearSoftmax RMSNormalization".split())
+"""Row-wise ops that have no lifting rule."""
+_QUANTIZED = frozenset("QGemm QLinearMatMul MatMulInteger MatMulIntegerToFloat DynamicQuantizeMatMul".split())
+ASKED = "asked for"
+
+
+def quantizing(op: str) -> bool:
+    """Whether an op turns numbers into integers or back."""
+    return op in ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+
+
+def chosen(lift: Lift, step: Step, view: View) -> tuple[str, str]:
+    """Form and reason for a layer that becomes a convolution; `rows` never comes out here twice."""
+    asked = lift.options.form
+    if view.layers and asked != "conv":
+        known = lift.forms.get(max(view.layers))
+        if known is not None:
+            return known
+    form, reason = (asked, ASKED) if asked != "auto" else _fastest(lift, step, view)
+    form, reason = _possible(lift, step, view, form, reason)
+    lift.forms[step.place] = (form, reason)
+    return form, reason
+
+
+def wants_rows(lift: Lift, step: Step, view: View) -> bool:
+    """Whether the head that begins at a node is to run on rows; the reason is kept for its first layer."""
+    if step.node.op not in FULLY_CONNECTED and not _layer_follows(lift, step):
+        return False
+    form, reason = chosen(lift, step, view)
+    lift.reasons[step.place] = reason
+    return form == "rows"
+
+
+def _possible(lift: Lift, step: Step, view: View, form: str, reason: str) -> tuple[str, str]:
+    """The form, or `conv` where that form can't be written for this head."""
+    if form == "conv":
+        return form, reason
+    if lift.opset < 5:
+        return "conv", f"{form} needs shapes that are computed, from opset 5 on; this model has {lift.opset}"
+    if form == "interleave" and not (batch_of(lift, view) or 0) > 1:
+        return "conv", "interleave needs a batch that is a number above 1"
+    if form == "rows" and len(view.groups) != 2:
+        return "conv", "rows needs a layer on a 2-D value"
+    if form in ("fold", "interleave") and any(_kept(view)):
+        return "conv", f"{form} needs a layer that takes in all spatial axes"
+    return form, reason
+
+
+def _kept(view: View) -> list[bool]:
+    return [2 + i not in view.groups[-1] and size != 1 for i, size in enumerate(view.spatial)]
+
+
+def batch_of(lift: Lift, view: View) -> int | None:
+    """The batch size where it is a number that stays."""
+    shape = lift.free.value(view.base).shape
+    size = shape[0] if shape and lift.options.batch != "free" else None
+    return size if isinstance(size, int) else None
+
+
+def _fastest(lift: Lift, step: Step, view: View) -> tuple[str, str]:
+    """What `auto` takes."""
+    if _is_quantized(lift, step):
+        return "rows", "a quantized head keeps its integer kernels"
+    if lift.native.value(step.output).dtype == dtypes.DOUBLE:
+        return "rows", "the CPU provider has no float64 Conv; rows keeps the Gemm"
+    barrier = _barrier(lift, step)
+    if barrier:
+        return "rows", f"{barrier} acts on rows and has no form on maps"
+    if lift.options.target not in ("cpu", "auto"):
+        return "rows", f"for {lift.options.target}: the Gemm kernels of the original head"
+    batch = batch_of(lift, view)
+    if batch == 1:
+        return "conv", "the batch is 1: a plain Conv reads its weights once"
+    if all(size == 1 for size in view.spatial):
+        return "rows", "a pool in front leaves one cell per window: the Gemm stays as fast as it was"
+    if _bytes(lift, step) < SMALL:
+        return "conv", "its first weight is small (below 4 MB): rereading it costs less than extra nodes"
+    if batch is not None:
+        return "interleave", f"the batch is {batch}: one Conv reads the weights once for all images"
+    return "fold", "the batch is free: one Conv reads the weights once for all images"
+
+
+def _bytes(lift: Lift, step: Step) -> int:
+    places = FULLY_CONNECTED.get(step.node.op)
+    if places is None:
+        return 0
+    fact = lift.native.value(step.node.inputs[places.weight])
+    count = product(fact.shape or ())
+    return (dtypes.byte_size(fact.dtype or dtypes.FLOAT, count) or 0) if isinstance(count, int) else 0
+
+
+def _is_quantized(lift: Lift, step: Step) -> bool:
+    op = step.node.op
+    if op in _QUANTIZED or quantizing(op):
+        return True
+    graph, places = lift.model.graph, FULLY_CONNECTED[op]
+    makers = (graph.producers.get(step.node.inputs[i]) for i in (places.data, places.weight))
+    return any(node is not None and quantizing(node.op) for node in makers)
+
+
+def _layer_follows(lift: Lift, step: Step) -> bool:
+    """Whether the result of a quantizing node goes to a fully connected layer, by other such nodes."""
+    return any(node.op in FULLY_CONNECTED for node in _behind(lift, step.fact, quantizing))
+
+
+def _barrier(lift: Lift, step: Step) -> str:
+    """An op behind a layer that only rows can take."""
+    nodes = lift.native.main.nodes
+    labels = {fact.node.index: fact for fact in nodes}
+    for node in _behind(lift, step.fact, lambda op: True):
+        fact = labels.get(node.index)
+        if fact is not None and node.op in _NO_RULE_BUT_ROWS and find(fact) is None:
+            return f"{node.op} {fact.label}"
+    return ""
+
+
+def _behind(lift: Lift, fact: NodeFact, through: object) -> list[Node]:
+    """Nodes reached from a node, through ops that `through` accepts."""
+    graph, found, seen = lift.model.graph, [], set[int]()
+    waiting = list(fact.node.outputs)
+    while waiting:
+        for node in graph.consumers.get(waiting.pop(), ()):
+            if node.index not in seen:
+                seen.add(node.index)
+                found.append(node)
+                if callable(through) and through(node.op):
+                    waiting += [name for name in node.outputs if name]
+    return found

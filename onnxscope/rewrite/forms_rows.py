@@ -1,0 +1,267 @@
+"""Form `rows`: every window of the map becomes a row of a matrix, and the original head runs on it as it is.
+
+The matrix is [P, F], P = N times the cells of the map, in row-major order of (image, cell). Whatever treats
+the rows of a 2-D value one by one keeps its node, attributes and weights; so do quantized layers. Behind each
+such value stands its map [N, F, *S'], written as nodes too: an op that isn't row-wise, or an output, takes
+that; where nothing does, `select` drops it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnxscope.expr import Expr
+from onnxscope.graph import Node
+from onnxscope.rewrite import opsets
+from onnxscope.rewrite.form_choice import ASKED, quantizing, wants_rows
+from onnxscope.rewrite.layout import FULLY_CONNECTED
+from onnxscope.rewrite.lift import Answer, Layer, Lift, RowsOf, Step, Tensors, Unliftable
+from onnxscope.rewrite.moving import reshape, source, transpose
+from onnxscope.rewrite.rules.connected import kernel_of
+from onnxscope.rewrite.views import View
+from onnxscope.rewrite.weights import SAME
+
+_UNARY = frozenset(
+    "Abs Acos Acosh Asin Asinh Atan Atanh Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
+    "HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not QuickGelu Reciprocal Relu Round Selu "
+    "Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu FastGelu BiasGelu "
+    "QLinearSigmoid QLinearLeakyRelu QLinearAdd QLinearMul "
+    "Add And Clip Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min Mod Mul Or PRelu Pow Sub "
+    "Sum Where Xor QuantizeLinear DequantizeLinear DynamicQuantizeLinear".split()
+)
+_ALONG = {"Softmax": 1, "LogSoftmax": 1, "Hardmax": 1, "LayerNormalization": -1, "LpNormalization": -1,
+          "QLinearSoftmax": -1, "RMSNormalization": -1}  # fmt: skip
+"""Ops along one axis, and its default; for the softmaxes that of opset 1 and 13 agree on 2-D values."""
+
+
+def answer(lift: Lift, step: Step) -> tuple[Answer, ...] | None:
+    """The views of a node's outputs where it runs on rows; None where the ordinary rules are asked."""
+    if step.place in lift.refused or lift.options.form not in ("rows", "auto") or lift.opset < 5:
+        return None
+    inputs = [lift.rows.get(view.twin) if isinstance(view, View) else None for view in step.views]
+    frame = next((rows for rows in inputs if rows is not None and not rows.scalar), None)
+    if not any(inputs):
+        frame = _entered(lift, step)
+        if frame is None:
+            return None
+        data = _data(step)
+        inputs[data] = frame
+    try:
+        names = _operands(step, inputs)
+    except Unliftable:
+        return None
+    if frame is not None and not _row_wise(step, frame):
+        return None
+    return _emitted(lift, step, inputs, names, frame)
+
+
+def _data(step: Step) -> int:
+    places = FULLY_CONNECTED.get(step.node.op)
+    return places.data if places else 0
+
+
+def _entered(lift: Lift, step: Step) -> RowsOf | None:
+    """The matrix of windows behind a flattened value, at a layer or where quantization begins."""
+    op, data = step.node.op, _data(step)
+    if op not in FULLY_CONNECTED and not (quantizing(op) and not step.mapped):
+        return None
+    view = step.views[data] if data < len(step.views) else None
+    if not isinstance(view, View) or len(view.groups) != 2 or view.groups[0] != (0,):
+        return None
+    if 1 not in view.groups[1] or not isinstance(view.channels, int) or not wants_rows(lift, step, view):
+        return None
+    kernel = _kernel(lift, step, view)
+    return None if kernel is None else _matrix(lift, step, view, kernel)
+
+
+def _kernel(lift: Lift, step: Step, view: View) -> tuple[int, ...] | None:
+    weight = _weight(lift, step)
+    if weight is None:
+        known = tuple(size for size in view.spatial if isinstance(size, int))
+        return known if len(known) == len(view.spatial) else None
+    try:
+        return kernel_of(view, weight[0])
+    except Unliftable:
+        return None
+
+
+def _weight(lift: Lift, step: Step) -> tuple[int, int] | None:
+    """Inputs and outputs of a layer's stored matrix."""
+    places = FULLY_CONNECTED.get(step.node.op)
+    if places is None:
+        return None
+    shape = lift.native.value(step.node.inputs[places.weight]).shape
+    sizes = [size for size in shape or () if isinstance(size, int)]
+    if len(sizes) != 2 or step.node.op == "MatMulNBits":
+        return None
+    return (sizes[1], sizes[0]) if step.node.attribute("transB") else (sizes[0], sizes[1])
+
+
+def _matrix(lift: Lift, step: Step, view: View, kernel: tuple[int, ...]) -> RowsOf:
+    """Windows as rows: x [N, C, *S] -> [N, *S', C*prod(K)] -> [P, C*prod(K)], features in original order."""
+    place, d, channels = step.place, len(kernel), view.channels
+    assert isinstance(channels, int)
+    value = transpose(lift, place, view.twin, (0, *range(2, d + 2), 1))
+    for axis in range(d, 0, -1):
+        if kernel[axis - 1] > 1:
+            value = opsets.shifted(lift, place, value, axis, kernel[axis - 1], d + 1)
+    features = channels
+    for size in kernel:
+        features *= size
+    wide = [axis for axis in range(2, d + 2) if kernel[axis - 2] > 1]
+    order = [axis for axis in view.groups[1] if axis == 1 or axis in wide]
+    if order != [*wide, 1]:
+        value = reshape(lift, place, value, (*(0,) * (d + 1), *(kernel[a - 2] for a in wide), channels))
+        stored = [*wide, 1]
+        value = transpose(lift, place, value, (*range(d + 1), *(d + 1 + stored.index(a) for a in order)))
+    sizes = opsets.sizes(lift, place, value, 0, d + 1)
+    matrix = reshape(lift, place, value, (-1, features))
+    lift.windows.add(matrix)
+    free = tuple(size - k + 1 for size, k in zip(view.free, kernel, strict=True))
+    base = replace(view, groups=((0,), (1,)), spatial=(1,) * d, free=free)
+    return RowsOf(matrix, sizes, base, kernel, view.groups[1], view)
+
+
+def _operands(step: Step, inputs: list[RowsOf | None]) -> tuple[str, ...]:
+    """What the node reads instead. Raises Unliftable for a value that isn't the same for every row."""
+    frames = {rows.sizes for rows in inputs if rows is not None and not rows.scalar}
+    if len(frames) > 1:
+        raise Unliftable
+    names = []
+    for index, (name, rows) in enumerate(zip(step.node.inputs, inputs, strict=True)):
+        if rows is None and name and not (step.views[index] is None and _shared(step, index)):
+            raise Unliftable
+        names.append(name if rows is None else rows.matrix)
+    return tuple(names)
+
+
+def _shared(step: Step, index: int) -> bool:
+    """Whether an operand has no axis of rows: a constant, or one number that is computed elsewhere."""
+    shape = step.shape(index)
+    if shape is None:
+        return False
+    if step.constant(index):
+        places = FULLY_CONNECTED.get(step.node.op)
+        return len(shape) < 2 or shape[0] == 1 or (places is not None and index == places.weight)
+    return shape in ((), (1,))
+
+
+def _row_wise(step: Step, frame: RowsOf) -> bool:
+    """Whether the node makes each row of its result from the same row, and keeps two axes."""
+    node, target = step.node, step.target
+    if target is None or len(target) != 2:
+        return False
+    if node.op in FULLY_CONNECTED:
+        return not node.attribute("transA") and _weight(step.lift, step) is not None
+    if node.op in _ALONG:
+        return step.integer("axis", _ALONG[node.op]) % 2 == 1
+    if node.op in ("QuantizeLinear", "DequantizeLinear"):
+        return all(step.shape(i) in ((), (1,)) for i in range(1, len(node.inputs)) if step.has(i)) or (
+            step.integer("axis", 1) % 2 == 1
+        )
+    if node.op == "BatchNormalization":
+        fixed = all(step.constant(i) for i in range(1, 5)) and len(node.outputs) == 1
+        return fixed and not step.integer("training_mode", 0) and step.lift.opset >= 7
+    if node.op == "CumSum":
+        axis = step.known(1)
+        return axis is not None and all(isinstance(a, int) and a % 2 == 1 for a in axis.items)
+    return node.op in _UNARY
+
+
+def _emitted(
+    lift: Lift, step: Step, inputs: list[RowsOf | None], names: tuple[str, ...], frame: RowsOf | None
+) -> tuple[Answer, ...] | None:
+    """The node on rows, and the map behind its first output."""
+    if frame is None:
+        return _scalars(lift, step, inputs, names)
+    node = replace(step.node, inputs=names, origin=None)
+    first = lift.builder.add(step.place, node, hint=step.output, outputs=len(step.node.outputs))
+    target = step.target or ()
+    features = target[1]
+    if isinstance(features, Expr):
+        return None
+    weight = _weight(lift, step)
+    layers = frozenset[int]().union(*(rows.view.layers for rows in inputs if rows is not None))
+    layers |= {step.place} if weight is not None else set()
+    view = replace(frame.view, channels=features, layers=layers)
+    if step.node.op == "DynamicQuantizeLinear":
+        lift.remarks[step.place] = (
+            f"{step.fact.label} takes its scale from all windows together: on larger maps cells are close to "
+            "the original on each window, not equal"
+        )
+    kept = replace(frame, kernel=(), source=None) if weight is not None else frame
+    view = replace(view, twin=_map(lift, step, frame, first, features))
+    made = replace(kept, matrix=first, view=view)
+    lift.rows[view.twin] = made
+    lift.matrices[first] = step.output
+    if weight is not None:
+        _record(lift, step, frame, first, weight)
+    others = lift.builder.outputs_of(first)[1:]
+    return (view, *(_scalar(lift, made, name) for name in others))
+
+
+def _map(lift: Lift, step: Step, frame: RowsOf, matrix: str, features: int) -> str:
+    """[P, M] -> [N, *S', M] -> [N, M, *S']."""
+    place, d = step.place, len(frame.view.spatial)
+    shape = opsets.sizes_joined(lift, place, [frame.sizes, lift.builder.ints((features,), "shape")])
+    value = opsets.reshaped_to(lift, place, matrix, shape)
+    return transpose(lift, place, value, (0, d + 1, *range(1, d + 1)), like=step.output)
+
+
+def _scalar(lift: Lift, frame: RowsOf, name: str) -> View:
+    """One number for all rows: the scale of a dynamic quantization."""
+    view = replace(frame.view, twin=name, groups=(), channels=1)
+    lift.rows[name] = replace(frame, matrix=name, view=view, scalar=True)
+    return view
+
+
+def _scalars(
+    lift: Lift, step: Step, inputs: list[RowsOf | None], names: tuple[str, ...]
+) -> tuple[Answer, ...] | None:
+    """An elementwise op on such numbers only."""
+    if step.target not in ((), (1,)) or step.node.op not in _UNARY or len(step.node.outputs) != 1:
+        return None
+    rows = next(rows for rows in inputs if rows is not None)
+    node = replace(step.node, inputs=names, origin=None)
+    return (_scalar(lift, rows, lift.builder.add(step.place, node, hint=step.output)),)
+
+
+def _record(lift: Lift, step: Step, frame: RowsOf, result: str, weight: tuple[int, int]) -> None:
+    """The layer, for the plan and the verifier: its weight stays where it is."""
+    places = FULLY_CONNECTED[step.node.op]
+    name, data = step.node.inputs[places.weight], step.node.inputs[places.data]
+    raw = frame.source is not None and frame.matrix not in lift.matrices
+    viewed = frame.source if raw and frame.source is not None else replace(frame.view, twin=frame.matrix)
+    kernel = frame.kernel if raw else ()
+    channels = weight[0]
+    for size in kernel:
+        channels //= size
+    axes = tuple(axis for axis in frame.order if axis == 1 or len(kernel) > axis - 2) if raw else (1,)
+    bias = _bias(lift, step.node, places.bias)
+    lift.layers[result] = Layer(
+        step.fact, viewed, result, data, step.output, kernel, channels, weight[1],
+        Tensors(_stored(lift, name), name, SAME, axes), bias, "rows", _reason(lift, step, frame),
+    )  # fmt: skip
+
+
+def _reason(lift: Lift, step: Step, frame: RowsOf) -> str:
+    """Why the head that the layer belongs to runs on rows."""
+    known = lift.reasons.get(step.place)
+    if known is None:
+        known = next((lift.reasons[place] for place in reversed(lift.reasons) if place < step.place), ASKED)
+    lift.forms[step.place] = ("rows", known)
+    return known
+
+
+def _bias(lift: Lift, node: Node, place: int | None) -> Tensors | None:
+    if place is None or len(node.inputs) <= place or not node.inputs[place]:
+        return None
+    if node.op in ("Gemm", "FusedGemm") and node.attribute("beta") == 0.0:
+        return None
+    name = node.inputs[place]
+    return Tensors(_stored(lift, name), name, SAME)
+
+
+def _stored(lift: Lift, name: str) -> str:
+    found = source(lift, name)
+    return found.name if found is not None else name
