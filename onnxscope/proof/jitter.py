@@ -4,7 +4,7 @@ The backward view of rounding: what a runtime computes is exact for slightly dif
 Mary, "A New Approach to Probabilistic Rounding Error Analysis", 2019). So the original is run again with each
 weight replaced by w (1 + u sqrt(K/6) g + u sqrt(K/3) h), g and h standard normal, h shared by an output, K
 terms per output. Per layer that has variance u^2 (K P/6 + K s^2/3), as sums in random order have; the runtime
-carries it through the graph, whatever its ops are.
+carries it through the graph, whatever its ops are. `means` moves the results of global pools.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 
 from onnxscope import dtypes
 from onnxscope.graph import Graph, Model, Node, Tensor
+from onnxscope.proof import means
 from onnxscope.proof.extract import stored_tensor
 from onnxscope.proof.limits import DELTA, FLOAT32, Arithmetic, confidence
 
@@ -172,7 +173,7 @@ def spreads(terms: int, arithmetic: Arithmetic) -> tuple[float, float]:
 
 
 def jittered(model: Model, arithmetic: Arithmetic = FLOAT32, *, seed: int = 0, run: int = 0) -> Model:
-    """The model with every weight jittered; nothing is read or drawn before it is written.
+    """The model with every weight and global pool jittered; nothing is read or drawn before it is written.
 
     The same seed and run give the same weights on any machine.
     """
@@ -186,14 +187,15 @@ def jittered(model: Model, arithmetic: Arithmetic = FLOAT32, *, seed: int = 0, r
     tensors = tuple(
         changed(tensor, tensor.name) if tensor.name in uses else tensor for tensor in graph.tensors
     )
-    nodes = tuple(_without_constant(graph, uses))
+    kept, steps = means.moved(model, list(_without_constant(graph, uses)), arithmetic, (seed, run))
     added = tuple(
         replace(changed(use.tensor, use.name), name=use.name)
         for use in uses.values()
         if use.name not in graph.initializers
     )
-    nodes = tuple(replace(node, index=place) for place, node in enumerate(nodes))
-    return replace(model, graph=replace(graph, nodes=nodes, tensors=(*tensors, *added)), path="")
+    nodes = tuple(replace(node, index=place) for place, node in enumerate(kept))
+    changed_graph = replace(graph, nodes=nodes, tensors=(*tensors, *added, *steps))
+    return replace(model, graph=changed_graph, path="")
 
 
 def _without_constant(graph: Graph, uses: dict[str, WeightUse]) -> Iterator[Node]:
