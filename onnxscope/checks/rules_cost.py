@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.checks._walk import nodes, producer, tensor
@@ -96,9 +97,8 @@ def convertible_fc(heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
     if wide:
         text = f"fully connected layer {wide[0].layer} could be {wide[0].becomes}"
         more = f", and {len(wide) - 1} more" if len(wide) > 1 else ""
-        yield convertible_fc.finding(
-            wide[0].layer, text + more, "onnxscope convert MODEL -o OUT", layers=len(wide)
-        )
+        found = convertible_fc.finding(wide[0].layer, text + more, layers=len(wide))
+        yield replace(found, help="onnxscope convert MODEL -o OUT", fix="onnxscope convert")
 
 
 @check("OX522", "foldable-constants", severity="note")
