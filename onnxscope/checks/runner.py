@@ -30,6 +30,8 @@ class Context:
 
     model: Model
     settings: Settings = field(default_factory=Settings)
+    lost: set[str] = field(default_factory=set, compare=False)
+    """Facts that could not be worked out: they are tried, and told, once."""
 
     @property
     def graph(self) -> Graph:
@@ -84,15 +86,25 @@ def run_rule(info: RuleInfo, context: Context) -> list[Finding]:
 
     A rule that raises is a bug of ours: it costs its own findings, never the audit, and is itself a finding.
     """
+    if context.lost & set(info.wants):
+        return []
     found: list[Finding] = []
     targets: Iterable[str | None] = context.settings.targets if "target" in info.wants else (None,)
     for target in targets:
         try:
-            wanted = {want: target if want == "target" else context.fact(want) for want in info.wants}
+            wanted = {want: target if want == "target" else _fact(context, want) for want in info.wants}
             found.extend(info.function(**wanted))
         except Exception as error:
             found.append(_failed(info, error))
     return found
+
+
+def _fact(context: Context, want: str) -> Any:
+    try:
+        return context.fact(want)
+    except Exception:
+        context.lost.add(want)
+        raise
 
 
 def _failed(info: RuleInfo, error: Exception) -> Finding:

@@ -40,6 +40,17 @@ def test_rule_that_raises_is_a_finding_and_the_others_go_on(monkeypatch):
     assert "ZeroDivisionError: oh" in found[1].message
 
 
+def test_fact_that_can_t_be_worked_out_is_told_once(monkeypatch):
+    def broken(model, dims):
+        raise ValueError("no facts")
+
+    monkeypatch.setattr(runner, "infer", broken)
+    table = tuple(rule(f"OX98{i}", f"r{i}", "note", lambda facts: iter(()), ("facts",)) for i in range(5))
+    monkeypatch.setattr(runner, "rules", lambda: table)
+    (found,) = audit(Context(model()))
+    assert "ValueError: no facts" in found.message
+
+
 def test_findings_are_ordered_by_severity_then_code_then_file(monkeypatch):
     def some(code, severity, *places):
         info = rule(code, code.lower(), severity, None)
