@@ -46,7 +46,7 @@ def _single(entry: ModelFindings) -> Iterator[Styled]:
 
 
 def _model(entry: ModelFindings, width: int) -> Iterator[Iterator[Styled]]:
-    yield iter([("title", clean(entry["path"]))])
+    yield iter([("title", middle(clean(entry["path"]), width))])
     shown: Counter[str] = Counter()
     left: dict[str, int] = {}
     for finding in entry["findings"]:
