@@ -5,11 +5,12 @@ MODEL  ?= models/mnist_conv.onnx
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report test lint corpus bench models docs clean
+.PHONY: help report test test-providers lint corpus bench models docs clean
 
 help:
 	@echo 'make report   set up $(VENV) and run: onnxscope report $(MODEL)   (MODEL=path for another file)'
 	@echo 'make test     set up $(VENV) with the test tools and run pytest'
+	@echo 'make test-providers   the tests that need other providers, each in an environment of its own'
 	@echo 'make lint     ruff, mypy and import-linter'
 	@echo 'make corpus   hydrate the corpus into .cache/corpus (about 7 GB) and check every graph against its truth'
 	@echo 'make bench    time and memory of a report against the peers'
@@ -37,6 +38,9 @@ report: $(VENV)/stamp-base
 
 test: $(VENV)/stamp-test
 	$(BIN)/python -m pytest $(ARGS)
+
+test-providers: $(VENV)/stamp-python
+	$(BIN)/python tests/providers/in_environments.py $(ARGS)
 
 lint: $(VENV)/stamp-test
 	$(BIN)/ruff check

@@ -69,8 +69,34 @@ def check(
     """
     layers = [(link, fully_connected(original, link, runner)) for head in heads for link in head.layers]
     found = [(link, layer) for link, layer in layers if layer is not None and _plain(layer)]
-    if not found:
-        return ()
+    results: dict[str, ExactResult] = {}
+    for group in _apart(found):
+        for result in _group(candidate, group, runner, folder, seed, impulses):
+            results[result.layer] = result
+    return tuple(results[link.output] for link, _ in found)
+
+
+_Layers: TypeAlias = "Sequence[tuple[LayerLink, FullyConnected]]"
+
+
+def _apart(found: _Layers) -> list[_Layers]:
+    """The layers in groups in which none reads what another makes (two layers with nothing in between)."""
+    groups: list[list[tuple[LayerLink, FullyConnected]]] = []
+    for link, layer in found:
+        for group in groups:
+            reads = {other.candidate_input for other, _ in group}
+            makes = {other.candidate_output for other, _ in group}
+            if link.candidate_output not in reads and link.candidate_input not in makes:
+                group.append((link, layer))
+                break
+        else:
+            groups.append([(link, layer)])
+    return list(groups)
+
+
+def _group(
+    candidate: Model, found: _Layers, runner: Runner, folder: str, seed: int, impulses: int
+) -> tuple[ExactResult, ...]:
     part = cut(
         candidate,
         {link.candidate_input: _code(layer) for link, layer in found},
@@ -82,9 +108,6 @@ def check(
     runs = [_run(model, found, None, runner)]
     runs += [_run(model, found, _nth(places, turn), runner) for turn in range(max(map(len, places.values())))]
     return tuple(_result(link, layer, runs, places[link.candidate_input], seed) for link, layer in found)
-
-
-_Layers: TypeAlias = "Sequence[tuple[LayerLink, FullyConnected]]"
 
 
 def _plain(layer: FullyConnected) -> bool:

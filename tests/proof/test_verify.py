@@ -96,6 +96,20 @@ def test_a_right_conversion_passes_with_many_seeds(lenet):
         assert any("impulses" in name for name in names)
 
 
+def test_layers_with_nothing_in_between(write, tmp_path):
+    rng = np.random.default_rng(2)
+    arrays = {"u": rng.standard_normal((12, 5)).astype("f4"), "v": rng.standard_normal((5, 3)).astype("f4")}
+    body = "m = Relu(x) f = Flatten(m) a = Gemm(f, u) y = Gemm(a, v)"
+    original = write("a", "float[N,3,2,2] x", "float[N,3] y, float[N,5] a", body, **arrays)
+    onnxscope.convert(original, str(tmp_path / "b.onnx"), verify=False, output="vector")
+    found = verify(request(original, tmp_path / "b.onnx"))
+    assert found.equivalent, found
+    assert [layer.name for layer in found.runs[0].layers if "zeros" in layer.name] == [
+        "a (zeros)",
+        "y (zeros)",
+    ]
+
+
 def _zeroed(index):
     def change(proto, arrays):
         weight = arrays["fc1.weight"]
