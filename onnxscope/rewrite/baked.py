@@ -174,7 +174,7 @@ _SIZED = frozenset("Reshape Resize Upsample Expand Tile ConstantOfShape".split()
 
 
 def baked(after: Facts, rows: Collection[str] = ()) -> Iterator[str]:
-    """What in a converted model fits the native size only, one clause each; `rows` are matrices of windows."""
+    """What in a converted model fits the native size only, one clause each; `rows` are windows as rows."""
     names = _free_names(after)
     for fact in after.main.nodes:
         node = fact.node

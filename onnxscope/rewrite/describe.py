@@ -21,7 +21,7 @@ def conversions(chosen: Selection) -> tuple[Conversion, ...]:
             layer.fact.label,
             f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features}",
             _after(layer),
-            layer.kernel or (1,) * (layer.source.rank - 2),
+            _window_of(layer),
             layer.form,
             layer.reason,
             _move(layer),
@@ -30,8 +30,12 @@ def conversions(chosen: Selection) -> tuple[Conversion, ...]:
     )
 
 
+def _window_of(layer: Layer) -> tuple[int, ...]:
+    return layer.kernel or layer.window or (1,) * (layer.source.rank - 2)
+
+
 def _after(layer: Layer) -> str:
-    kernel = "x".join(map(str, layer.kernel or (1,) * (layer.source.rank - 2)))
+    kernel = "x".join(map(str, _window_of(layer)))
     if layer.form == "rows":
         return f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features} on every {kernel} window"
     return f"Conv {kernel}x{layer.channels} -> {layer.features}"
@@ -103,9 +107,13 @@ def notes(chosen: Selection) -> tuple[str, ...]:
             "nothing tells the native size, so the global pool stays and the map has one cell; "
             "give --native HxW"
         )
-    used = {layer.fact.node.index for layer in chosen.layers}
-    found += [text for place, text in sorted(lift.remarks.items()) if used]
-    return tuple(found)
+    return (*found, *remarks(chosen))
+
+
+def remarks(chosen: Selection) -> tuple[str, ...]:
+    """Where cells of a larger map are not what the original gives on their window."""
+    used = {draft.place for draft in chosen.drafts.values()}
+    return tuple(text for place, text in sorted(chosen.lift.remarks.items()) if place in used)
 
 
 def provenance(chosen: Selection) -> dict[str, object]:

@@ -17,7 +17,7 @@ from onnxscope.rewrite import heads
 from onnxscope.rewrite.baked import baked, lifted
 from onnxscope.rewrite.builder import Builder
 from onnxscope.rewrite.declare import declared
-from onnxscope.rewrite.describe import conversions, geometry, notes, provenance
+from onnxscope.rewrite.describe import conversions, geometry, notes, provenance, remarks
 from onnxscope.rewrite.lift import Lift
 from onnxscope.rewrite.native import Sizes, sizes_of
 from onnxscope.rewrite.plan import PROVENANCE, Options, Plan, Refusal
@@ -146,9 +146,12 @@ def _finished(
     """The plan of a selection that converts something."""
     record = provenance(chosen)
     change = declared(chosen, sizes, edit_of(chosen))
+    if remarks(chosen):
+        change = replace(change, exactness="approximate")
     change = replace(change, metadata=((PROVENANCE, json.dumps(record)),))
     after = infer(edits.apply(model, change))
-    fixed = list(baked(after, {chosen.final(name) for name in chosen.lift.windows})) if options.size == "dynamic" else []
+    windows = {chosen.final(name) for name in chosen.lift.windows}
+    fixed = list(baked(after, windows)) if options.size == "dynamic" else []
     if fixed:
         why = f"with other sizes, {fixed[0]}; --size fixed converts it"
         rest = tuple(Refusal(layer.fact.label, why) for layer in chosen.layers)

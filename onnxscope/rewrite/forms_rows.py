@@ -240,11 +240,11 @@ def _record(lift: Lift, step: Step, frame: RowsOf, result: str, weight: tuple[in
     bias = _bias(lift, step.node, places.bias)
     lift.layers[result] = Layer(
         step.fact, viewed, result, data, step.output, kernel, channels, weight[1],
-        Tensors(_stored(lift, name), name, SAME, axes), bias, "rows", _reason(lift, step, frame),
+        Tensors(_stored(lift, name), name, SAME, axes), bias, "rows", _reason(lift, step), frame.kernel,
     )  # fmt: skip
 
 
-def _reason(lift: Lift, step: Step, frame: RowsOf) -> str:
+def _reason(lift: Lift, step: Step) -> str:
     """Why the head that the layer belongs to runs on rows."""
     known = lift.reasons.get(step.place)
     if known is None:

@@ -58,6 +58,8 @@ class Layer:
     bias: Tensors | None
     form: str = "conv"
     reason: str = "asked for"
+    window: tuple[int, ...] = ()
+    """The window of the head where `kernel` doesn't say it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from onnxscope import dtypes
-from onnxscope.graph import Tensor
+from onnxscope.graph import Attribute, Node, Tensor
 from onnxscope.rewrite.lift import Lift, Tensors
 from onnxscope.rewrite.weights import FOLDED, SAME, Recipe, Source, moved, source_of
 
@@ -29,6 +30,9 @@ def place_constant(lift: Lift, place: int, source: Source, recipe: Recipe, dims:
     if source.tensor is not None:
         made = moved(source.tensor, recipe, dims, _plain_name(lift, source.tensor, name))
         return Tensors(name, lift.builder.tensor(made), recipe.move)
+    integers = _dequantized(lift, place, source, recipe, dims)
+    if integers is not None:
+        return integers
     if source.filled and recipe.scale == 1.0:
         producer = lift.model.graph.producers[name]
         shape = lift.builder.ints(dims, "shape")
@@ -36,6 +40,45 @@ def place_constant(lift: Lift, place: int, source: Source, recipe: Recipe, dims:
         made_by = lift.builder.emit(place, "ConstantOfShape", (shape,), value=value, hint=name)
         return Tensors(name, made_by, SAME)
     return _by_nodes(lift, place, source, recipe, dims)
+
+
+def _dequantized(
+    lift: Lift, place: int, source: Source, recipe: Recipe, dims: Sequence[int]
+) -> Tensors | None:
+    """Stored integers behind a DequantizeLinear: they move, and their scales with them.
+
+    None where the scales lie along an axis that doesn't stay whole.
+    """
+    node = lift.model.graph.producers.get(source.name)
+    if node is None or node.op != "DequantizeLinear" or recipe.scale != 1.0 or recipe.fill > 1:
+        return None
+    stored = source_of(lift.native, node.inputs[0])
+    if stored is None or stored.tensor is None or stored.turned or source.turned:
+        return None
+    kept = tuple(attribute for attribute in node.attributes if attribute.name not in ("axis", "block_size"))
+    if lift.native.value(node.inputs[1]).shape not in ((), (1,)):
+        axis = _scales_axis(lift, node, stored.dims, recipe, dims)
+        if axis is None:
+            return None
+        kept = (*kept, Attribute("axis", axis))
+    made = moved(stored.tensor, recipe, dims, _plain_name(lift, stored.tensor, stored.name))
+    inputs = (lift.builder.tensor(made), *node.inputs[1:])
+    twin = replace(node, inputs=inputs, attributes=kept, origin=None)
+    return Tensors(source.name, lift.builder.add(place, twin, hint=source.name), recipe.move)
+
+
+def _scales_axis(
+    lift: Lift, node: Node, stored: tuple[int, ...], recipe: Recipe, dims: Sequence[int]
+) -> int | None:
+    """The axis of the moved integers along which the scales lie; None where it isn't one of them."""
+    given = node.attribute("axis")
+    axis = (given if isinstance(given, int) else 1) % max(len(stored), 1)
+    seen = recipe.dims
+    place = 0 if axis == 0 else len(seen) - 1 if axis == len(stored) - 1 else None
+    if node.attribute("block_size") or place is None or seen[place] != stored[axis]:
+        return None
+    moved_to = place if recipe.axes is None else recipe.axes.index(place)
+    return moved_to if len(dims) == len(seen) and dims[moved_to] == stored[axis] else None
 
 
 def _plain_name(lift: Lift, tensor: Tensor, name: str) -> str:

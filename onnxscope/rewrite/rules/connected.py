@@ -63,6 +63,11 @@ def _check(lift: Lift, step: Step, view: View) -> None:
         raise Unliftable("onnxruntime's CPU Conv has no float64 kernel (--form rows keeps its Gemm)")
     if dtype not in _FLOATS:
         raise Unliftable(f"a Conv takes no {dtypes.name_of(dtype)}")
+    check_view(view)
+
+
+def check_view(view: View) -> None:
+    """Raise Unliftable where a layer's inner axis isn't the features of one image."""
     if not view.groups or (1 not in view.groups[-1] and view.channels != 1):
         raise Unliftable("its inner axis is no feature axis of a map")
     if 0 in view.groups[-1]:
