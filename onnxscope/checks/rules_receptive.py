@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.receptive_field import Field, ReceptiveFields
-from onnxscope.checks._walk import by, nodes
+from onnxscope.checks._walk import by, nodes, spatial
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
 from onnxscope.rewrite.heads import HeadLayer
@@ -15,31 +15,36 @@ _FAR = 4
 """How many times larger than the input a receptive field must be to be called far larger."""
 
 
+def _image(facts: Facts, fields: ReceptiveFields) -> tuple[int | None, ...]:
+    """Spatial sizes of the image as the first convolution or pool reads it; () where that isn't the input.
+
+    In front of it an exporter may have moved the channels (Transpose, Reshape), so the input itself won't do.
+    """
+    for fact in facts.main.nodes:
+        window = fact.inferred.window
+        if window is not None:
+            axes = fields.axes.get(fact.node.inputs[0], ())
+            seen = axes[1:-1] if window.channels_last else axes[2:]
+            untouched = all(field is not None and (field.size, field.stride) == (1, 1) for field in seen)
+            return spatial(facts.value(fact.node.inputs[0]).shape, window) if seen and untouched else ()
+    return ()
+
+
 def _last_maps(
     facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, ...]
-) -> Iterator[tuple[str, Field, int, int]]:
-    """(map, field, size of the input, axis) of every map in front of a head, where all is known."""
-    images = [
-        shape
-        for info in facts.main.graph.inputs
-        if info.name not in facts.main.graph.initializers
-        and (shape := facts.value(info.name).shape) is not None
-        and len(shape) > 2
-    ]
+) -> Iterator[tuple[str, Field, int]]:
+    """(map, field, size of the image along the axis) of every map in front of a head, where all is known."""
+    image = _image(facts, fields)
     maps = [head.feature_map for head in heads if head.feature_map]
-    maps += [
-        fact.node.inputs[0] for fact in nodes(facts, "GlobalAveragePool", "GlobalMaxPool") if not fact.scope
-    ]
-    if len(images) != 1:
-        return
+    pools = nodes(facts, "GlobalAveragePool", "GlobalMaxPool")
+    maps += [fact.node.inputs[0] for fact in pools if not fact.scope]
     for name in dict.fromkeys(maps):
         axes = fields.axes.get(name, ())
-        if len(axes) != len(images[0]):
+        if len(axes) != len(image) + 2 or not _is_last(facts, name):
             continue
-        for axis, (field, size) in enumerate(zip(axes, images[0], strict=True)):
-            cells = (facts.value(name).shape or ())[axis]
-            if axis > 1 and field is not None and isinstance(size, int) and isinstance(cells, int):
-                yield name, field, size, cells
+        for field, size in zip(axes[2:], image, strict=True):
+            if field is not None and size is not None:
+                yield name, field, size
 
 
 def _is_last(facts: Facts, name: str) -> bool:
@@ -80,8 +85,8 @@ def small_field(facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, .
         Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019.
     """
     seen: set[str] = set()
-    for name, field, size, _ in _last_maps(facts, fields, heads):
-        if field.size < size and name not in seen and _is_last(facts, name):
+    for name, field, size in _last_maps(facts, fields, heads):
+        if field.size < size and name not in seen:
             seen.add(name)
             yield small_field.finding(
                 name,
@@ -126,8 +131,8 @@ def large_field(facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, .
         Richter et al., "Should You Go Deeper? Optimizing Convolutional Neural Network Architectures", 2021.
     """
     seen: set[str] = set()
-    for name, field, size, _ in _last_maps(facts, fields, heads):
-        if field.size > _FAR * size and name not in seen and _is_last(facts, name):
+    for name, field, size in _last_maps(facts, fields, heads):
+        if field.size > _FAR * size and name not in seen:
             seen.add(name)
             yield large_field.finding(
                 name,

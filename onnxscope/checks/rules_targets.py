@@ -16,8 +16,17 @@ from onnxscope.graph import captures, domain_of
 
 
 def _computed(facts: Facts) -> list[NodeFact]:
-    """Nodes that run for every input: those of the main graph that aren't folded when the model loads."""
-    return [fact for fact in facts.main.nodes if not facts.is_folded(fact)]
+    """Nodes that run for every input: those of the main graph that aren't folded when the model loads.
+
+    Shape arithmetic is left out: onnxruntime keeps it on the CPU for every provider, at no cost to speak of.
+    """
+    return [fact for fact in facts.main.nodes if not facts.is_folded(fact) and not _sizes(facts, fact)]
+
+
+def _sizes(facts: Facts, fact: NodeFact) -> bool:
+    """Whether a node only computes sizes: its outputs are followed as content, not as maps."""
+    outputs = [facts.value(name) for name in fact.node.outputs if name]
+    return fact.node.op in ("Shape", "Size") or all(value.data is not None for value in outputs)
 
 
 @check("OX701", "op-without-kernel", severity="error")
@@ -148,7 +157,7 @@ def partitions(facts: Facts, target: str) -> Iterator[Finding]:
         onnxruntime, "Execution Providers", graph partitioning; the tables of `onnxscope.checks.targets`.
     """
     goal = targets.find(target)
-    if goal is None:
+    if goal is None or target == "cpu":
         return
     level: dict[str, tuple[int, bool]] = {}
     pieces: set[int] = set()
@@ -165,9 +174,9 @@ def partitions(facts: Facts, target: str) -> Iterator[Finding]:
     if len(pieces) > 1 and left:
         yield partitions.finding(
             left[0],
-            f"{target} runs it in at least {len(pieces)} pieces; {count_of(len(left), 'node')} between "
-            "them on "
-            f"the CPU ({several(left)})",
+            f"{target} runs it in at least {len(pieces)} pieces; left to the CPU: "
+            f"{count_of(len(left), 'node')} "
+            f"({several(left)})",
             "replace the ops that cut",
             target=target,
             pieces=len(pieces),

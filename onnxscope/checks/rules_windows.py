@@ -80,7 +80,7 @@ def unread_border(facts: Facts) -> Iterator[Finding]:
                 unread = f"pixel {size - 1}" if lost == 1 else f"pixels {size - lost} to {size - 1}"
                 yield unread_border.finding(
                     fact.label,
-                    f"discarded border pixels: {unread} of {size} along spatial axis {axis} are never read "
+                    f"discarded border pixels: {unread} of {size} along spatial axis {axis} never read "
                     f"((size + pads - kernel) leaves a remainder at stride {step})",
                     "choose a size without remainder, or pad at the end",
                     axis=axis,

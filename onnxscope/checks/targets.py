@@ -45,11 +45,12 @@ class Target:
     """Ops that its document says it doesn't run."""
 
 
-_COREML = """Add And ArgMax AveragePool Cast Ceil Clip Concat Conv ConvTranspose Cos DepthToSpace Div Elu
-Erf Exp GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool GridSample GroupNormalization HardSigmoid
-Identity InstanceNormalization LayerNormalization LeakyRelu MatMul Max MaxPool Mul PRelu Pow
-Reciprocal ReduceMax ReduceMean ReduceSum Relu Reshape Resize Round Shape Sigmoid Sin Slice Softmax
-Softplus Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where"""
+_COREML = """Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Conv ConvTranspose Cos
+DepthToSpace Div Elu Erf Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool
+GridSample GroupNormalization HardSigmoid Identity InstanceNormalization LRN LayerNormalization
+LeakyRelu MatMul Max MaxPool Mul PRelu Pad Pow Reciprocal ReduceMax ReduceMean ReduceSum Relu
+Reshape Resize Round Shape Sigmoid Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Tile
+Transpose Unsqueeze Where"""
 _NNAPI = """Abs Add AveragePool BatchNormalization Cast Clip Concat Conv DepthToSpace DequantizeLinear Div
 Elu Exp Flatten Floor Gather Gemm GlobalAveragePool GlobalMaxPool Identity LRN LeakyRelu Log MatMul Max
 MaxPool Min Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear ReduceMean Relu Reshape
@@ -78,7 +79,7 @@ TARGETS = (
     Target(
         "coreml",
         "CoreMLExecutionProvider",
-        "coreml_supported_mlprogram_ops.md of onnxruntime 1.32, and its CoreML page (2026)",
+        "onnxruntime 1.32 (2026), its CoreML page and lists of ops for ML Program and NeuralNetwork",
         shapes="slow",
         missing_types=_DOUBLE,
         control_flow=False,
@@ -87,7 +88,7 @@ TARGETS = (
     Target(
         "nnapi",
         "NnapiExecutionProvider",
-        "nnapi_supported_ops.md of onnxruntime 1.32 (2026)",
+        "onnxruntime 1.32 (2026), nnapi_supported_ops.md",
         shapes="static",
         missing_types=_DOUBLE,
         control_flow=False,
@@ -221,6 +222,11 @@ FUNCTIONS = frozenset(
 )
 """Ops with a function body in the ONNX specification (1.23): runtimes expand them where they lack a kernel,
 so nothing is said about these."""
+EXPANDED = frozenset(
+    "Bernoulli CastLike CenterCropPad Constant GroupNormalization HardSwish Mish SequenceMap Swish "
+    "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss".split()
+)
+"""Those that onnxruntime 1.32 always expands, having no kernel: targets see the ops of their bodies."""
 _SPELLED = {
     "float32": "float",
     "float64": "double",
@@ -292,7 +298,11 @@ def runs(facts: Facts, fact: NodeFact, target: Target) -> bool | None:
     known = registry()
     if known is not None and target.provider in known.providers():
         return lacking(facts, fact, target.provider) is None
-    if domain_of(fact.node.domain) or (target.listed is None and not target.unlisted):
+    if (
+        domain_of(fact.node.domain)
+        or fact.node.op in EXPANDED
+        or (target.listed is None and not target.unlisted)
+    ):
         return None
     if target.listed is not None:
         return fact.node.op in target.listed
