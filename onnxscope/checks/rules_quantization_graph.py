@@ -15,16 +15,13 @@ from onnxscope.graph import Node
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _INTEGER = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm")
 _FUSED = frozenset(
-    "Conv ConvTranspose Gemm MatMul Add Mul Concat AveragePool GlobalAveragePool MaxPool LeakyRelu Relu Clip "
-    "Sigmoid Softmax Reshape Transpose Squeeze Unsqueeze Flatten Gather Slice Split Resize Pad Where "
-    "ReduceMean "
-    "ReduceMin ReduceMax ArgMax DepthToSpace SpaceToDepth Expand Tile Identity Dropout Sub Div Tanh "
-    "HardSwish "
-    "InstanceNormalization LayerNormalization BatchNormalization HardSigmoid Gelu Einsum TopK Upsample "
-    "Exp Sqrt "
-    "Abs Neg".split()
+    "Conv ConvTranspose Gemm MatMul Add Mul Concat AveragePool GlobalAveragePool MaxPool LeakyRelu Relu "
+    "Clip Sigmoid Softmax Reshape Transpose Squeeze Unsqueeze Flatten Gather Slice Split Resize Pad Where "
+    "ReduceMean ReduceMin ReduceMax ArgMax DepthToSpace SpaceToDepth Expand Tile Identity Dropout Sub Div "
+    "Tanh HardSwish InstanceNormalization LayerNormalization BatchNormalization HardSigmoid Gelu Einsum TopK "
+    "Upsample Exp Sqrt Abs Neg".split()
 )
-"""Ops that some runtime runs in integers between DequantizeLinear and QuantizeLinear, or moves through them."""
+"""Ops that some runtime runs in integers between dequantization and quantization, or moves through them."""
 
 
 def inner(fact: NodeFact, node: Node) -> NodeFact:
