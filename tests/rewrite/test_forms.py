@@ -1,0 +1,257 @@
+"""Forms: each gives the map that a plain Conv gives, on native and larger sizes; what `auto` takes and why."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from nets import net
+
+from onnxscope.expr import bind, lower_bound, minimum, symbol
+from onnxscope.expr.bounds import assuming
+from onnxscope.files.read import loads
+from onnxscope.files.write import dumps
+from onnxscope.graph import Model
+from onnxscope.rewrite.fc_to_conv import convert, plan
+from onnxscope.rewrite.plan import Options, Plan
+
+FORMS = ("fold", "interleave", "rows")
+OPSETS = (7, 9, 10, 11, 12, 13, 15, 17, 18, 22)
+RNG = np.random.default_rng(31)
+
+
+def normal(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def run(model: Model, x: np.ndarray) -> np.ndarray:
+    session = ort.InferenceSession(dumps(model), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
+
+
+def converted(model: Model, **options: object) -> tuple[Plan, Model]:
+    made = plan(model, Options(**options))  # type: ignore[arg-type]
+    assert made.edit is not None, made.refusals
+    candidate = convert(made)
+    onnx.checker.check_model(onnx.load_from_string(dumps(candidate)), full_check=True)
+    return made, candidate
+
+
+def typed(model: Model) -> Model:
+    proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(dumps(model)), strict_mode=True)
+    return loads(proto.SerializeToString())
+
+
+HEAD = ["f = Flatten(p)", "a = Gemm(f, w, b)", "r = Relu(a)", "y = Gemm(r, v, c)"]
+
+
+def network(
+    spatial: tuple[int, ...],
+    *,
+    batch: str = "N",
+    opset: int = 17,
+    lines: list[str] = HEAD,
+    **more: np.ndarray,
+) -> Model:
+    """A 2-channel input, a max-pool that halves it, and a head of 6 and 4 features."""
+    d = len(spatial)
+    pool = f"p = MaxPool(x) kernel_shape={[2] * d} strides={[2] * d}".replace(", ", ",")
+    cells = int(np.prod([size // 2 for size in spatial]))
+    given = {"w": normal(2 * cells, 6), "b": normal(6), "v": normal(6, 4), "c": normal(4), **more}
+    read = " ".join(lines)
+    used = {k: v for k, v in given.items() if f" {k}," in read or f" {k})" in read}
+    sizes = ",".join(map(str, (batch, 2, *spatial)))
+    return typed(net([pool, *lines], x=sizes, opset=opset, **used))
+
+
+def same(found: np.ndarray, expected: np.ndarray, *, exactly: bool = False) -> None:
+    if exactly:
+        np.testing.assert_array_equal(found, expected)
+    else:
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * float(np.abs(expected).max()))
+
+
+def check(model: Model, form: str, sizes: list[tuple[int, ...]], batch: int) -> tuple[Plan, Model]:
+    """The form against `conv` at each spatial size; the first one is the native one."""
+    _, plain = converted(model, form="conv")
+    made, other = converted(model, form=form)
+    assert {layer.form for layer in made.conversions} == {form}
+    shapes = [tuple(o.type.shape or ()) for m in (plain, other) for o in m.graph.outputs]
+    assert shapes[0] == shapes[1]  # the same closed forms are declared
+    for spatial in sizes:
+        x = normal(batch, 2, *spatial)
+        same(run(other, x), run(plain, x))
+    native = normal(batch, 2, *sizes[0])
+    same(run(other, native).reshape(batch, -1), run(model, native))
+    return made, other
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("opset", OPSETS)
+def test_every_form_gives_the_map_of_a_convolution_in_every_opset(form: str, opset: int) -> None:
+    model = network((8, 6), batch="3", opset=opset)
+    check(model, form, [(8, 6), (14, 9), (8, 13)], 3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("native,larger", [((10,), (17,)), ((6, 4), (9, 12)), ((4, 6, 8), (7, 9, 13))])
+def test_in_one_two_and_three_dimensions(form: str, native: tuple[int, ...], larger: tuple[int, ...]) -> None:
+    check(network(native, batch="2"), form, [native, larger], 2)
+
+
+@pytest.mark.parametrize("form", ["fold", "rows"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_free_batch(form: str, batch: int) -> None:
+    check(network((8, 6)), form, [(8, 6), (15, 10)], batch)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("perm", [[0, 2, 3, 1], [0, 3, 2, 1], [0, 2, 1, 3], [0, 3, 1, 2]])
+def test_whatever_order_the_map_is_flattened_in(form: str, perm: list[int]) -> None:
+    order = f"t = Transpose(p) perm={perm}".replace(", ", ",")
+    lines = [order, "f = Flatten(t)", "a = Gemm(f, w, b)", "y = Softmax(a)"]
+    check(network((8, 6), batch="2", lines=lines), form, [(8, 6), (11, 12)], 2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("op", ["GlobalAveragePool", "GlobalMaxPool"])
+def test_behind_a_global_pool(form: str, op: str) -> None:
+    lines = [f"g = {op}(p)", "f = Flatten(g)", "y = Gemm(f, w, b)"]
+    check(network((8, 6), batch="2", lines=lines, w=normal(2, 6)), form, [(8, 6), (12, 9)], 2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_image_never_reaches_its_neighbour(form: str) -> None:
+    _, candidate = converted(network((8, 6), batch="3"), form=form)
+    x = normal(3, 2, 13, 11)
+    clean = run(candidate, x)
+    x[1] = np.nan
+    found = run(candidate, x)
+    same(found[[0, 2]], clean[[0, 2]], exactly=True)
+    assert np.isnan(found[1]).all()
+
+
+def test_fold_and_interleave_sum_in_the_order_of_the_convolution() -> None:
+    model = network((8, 6), batch="2")
+    x = normal(2, 2, 16, 14)
+    plain, fold, interleave = (run(converted(model, form=f)[1], x) for f in ("conv", "fold", "interleave"))
+    same(fold, plain, exactly=True)
+    same(interleave, plain, exactly=True)
+
+
+def test_rows_keeps_the_nodes_and_weights_of_the_head() -> None:
+    model = network((8, 6))
+    _, candidate = converted(model, form="rows")
+    kept = [node for node in candidate.graph.nodes if node.op in ("Gemm", "Relu")]
+    original = [node for node in model.graph.nodes if node.op in ("Gemm", "Relu")]
+    assert [n.op for n in kept] == ["Gemm", "Relu", "Gemm"]
+    assert [n.inputs[1:] for n in kept] == [n.inputs[1:] for n in original]
+    assert [n.outputs[0] for n in kept[:2]] == ["a", "r"]  # values in between keep their names
+    for name in "wbvc":
+        assert candidate.graph.initializers[name] == model.graph.initializers[name]
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        ["z = MatMul(f, w)", "a = Add(z, b)", "y = LogSoftmax(a)"],
+        ["a = Gemm(f, w, b)", "s = Sigmoid(a)", "m = Mul(a, s)", "y = Gemm(m, v, c)"],
+        ["a = Gemm(f, w, b)", "m = ReduceMax(a) axes=[1] keepdims=1", "y = Sub(a, m)"],
+        ["a = Gemm(f, w, b)", "n = Gemm(f, w2, b)", "y = Concat(a, n) axis=1"],
+        ["a = Gemm(f, w, b)", "n = LayerNormalization(a, b)", "y = Gemm(n, v, c)"],
+        ["a = Gemm(f, w, b)", "g, h = Split(a) axis=1", "y = Mul(g, h)"],
+    ],
+)
+def test_rows_mixes_with_ops_that_have_a_form_on_maps(tail: list[str]) -> None:
+    given = {"w2": normal(24, 6)} if "w2" in " ".join(tail) else {}
+    model = network((8, 6), lines=["f = Flatten(p)", *tail], **given)
+    check(model, "rows", [(8, 6), (13, 9)], 2)
+
+
+def test_rows_carries_a_row_wise_op_that_no_map_has() -> None:
+    lines = ["f = Flatten(p)", "a = Gemm(f, w, b)", "y = CumSum(a, k)"]
+    model = network((8, 6), lines=lines, k=np.array(1, np.int64))
+    assert plan(model, Options(form="conv")).edit is None
+    made, candidate = converted(model, form="auto")
+    assert made.conversions[0].form_reason == "CumSum y acts on rows and has no form on maps"
+    x = normal(2, 2, 12, 8)
+    found = run(candidate, x)
+    for i, j in np.ndindex(3, 2):
+        same(found[:, :, i, j], run(model, x[:, :, 2 * i : 2 * i + 8, 2 * j : 2 * j + 6]))
+
+
+def test_rows_leaves_an_op_across_the_batch_alone() -> None:
+    lines = ["f = Flatten(p)", "a = Gemm(f, w, b)", "y = CumSum(a, k)"]
+    model = network((8, 6), lines=lines, k=np.array(0, np.int64))
+    made = plan(model, Options(form="rows"))
+    assert made.edit is None
+    assert "CumSum y" in made.refusals[0].reason
+
+
+def test_rows_keeps_a_float64_head() -> None:
+    lines = ["d = Cast(p) to=11", "f = Flatten(d)", "a = Gemm(f, w, b)", "y = Cast(a) to=1"]
+    double = {"w": RNG.standard_normal((24, 6)), "b": RNG.standard_normal(6)}
+    model = network((8, 6), lines=lines, **double)
+    assert "float64" in plan(model, Options(form="conv")).refusals[0].reason
+    made, candidate = converted(model, form="auto")
+    assert made.conversions[0].form == "rows"
+    x = normal(1, 2, 10, 6)
+    same(run(candidate, x)[:, :, 1, 0], run(model, x[:, :, 2:]))
+
+
+@pytest.mark.parametrize("form", ["fold", "rows"])
+def test_vector_mode(form: str) -> None:
+    model = network((8, 6))
+    _, candidate = converted(model, form=form, output="vector")
+    x = normal(3, 2, 8, 6)
+    same(run(candidate, x), run(model, x))
+    assert candidate.graph.outputs[0].type.shape == model.graph.outputs[0].type.shape
+
+
+BIG = {"w": normal(24, 50_000), "b": normal(50_000), "v": normal(50_000, 4)}
+
+
+@pytest.mark.parametrize(
+    "batch,lines,weights,options,form,reason",
+    [
+        ("1", HEAD, {}, {}, "conv", "the batch is 1"),
+        ("N", HEAD, {}, {}, "conv", "small (below 4 MB)"),
+        ("N", HEAD, BIG, {}, "fold", "the batch is free"),
+        ("4", HEAD, BIG, {}, "interleave", "the batch is 4"),
+        ("4", HEAD, BIG, {"batch": "free"}, "fold", "the batch is free"),
+        ("N", HEAD, {}, {"target": "cuda"}, "rows", "for cuda"),
+        ("N", ["g = GlobalAveragePool(p)", "f = Flatten(g)", "y = Gemm(f, w)"], {"w": normal(2, 6)}, {},
+         "rows", "a pool in front"),
+    ],
+)  # fmt: skip
+def test_auto_says_what_it_takes_and_why(
+    batch: str, lines: list[str], weights: dict, options: dict, form: str, reason: str
+) -> None:
+    made, _ = converted(network((8, 6), batch=batch, lines=lines, **weights), form="auto", **options)
+    assert {layer.form for layer in made.conversions} == {form}
+    assert all(reason in layer.form_reason for layer in made.conversions)
+
+
+def test_where_interleave_cant_be_written_a_convolution_is_and_says_so() -> None:
+    made, _ = converted(network((8, 6)), form="interleave")
+    assert [(c.form, c.form_reason) for c in made.conversions] == [
+        ("conv", "interleave needs a batch that is a number above 1")
+    ] * 2
+
+
+def test_below_opset_5_shapes_cant_be_computed() -> None:
+    lines = ["f = Flatten(p)", "y = Gemm(f, w, b) broadcast=1"]
+    model = network((8, 6), lines=lines, opset=4)
+    made = plan(model, Options(form="rows"))
+    assert [(c.form, "from opset 5 on" in c.form_reason) for c in made.conversions] == [("conv", True)]
+
+
+def test_sizes_at_least_the_native_one_decide_minima() -> None:
+    size = (symbol("H") - 28) // 4
+    assert minimum(0, size) != 0
+    with assuming({"H": 32}):
+        assert minimum(0, size) == 0
+        assert lower_bound(size) == 1
+    assert minimum(0, size) != 0  # forgotten again
+    assert bind(size, {"H": 20}) == -2
