@@ -27,8 +27,7 @@ def opset_beyond(model: Model, target: str) -> Iterator[Finding]:
 
     What it flags:
         An opset of the default domain above the newest that the installed onnxruntime knows (targets cpu,
-        cuda,
-        and others that run through it), or above what the target's documents say (DirectML, MIGraphX).
+        cuda, and others that run through it), or above what the target's documents say (DirectML, MIGraphX).
 
     Why it matters:
         Loading fails, or every changed op runs on the CPU.
@@ -73,8 +72,7 @@ def half_on_cpu(facts: Facts, target: str) -> Iterator[Finding]:
 
     Why it matters:
         onnxruntime puts a cast before and behind each group of them: slower than the float32 model, and
-        larger
-        in memory, though the file is half the size.
+        larger in memory, though the file is half the size.
 
     Bad: --target cpu
         <ir_version: 8, opset_import: ["": 17]>
@@ -123,8 +121,7 @@ def hardware_specific(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         Such a file loads on the same kind of hardware and the same onnxruntime only; the block size is that
-        of
-        the CPU which saved it.
+        of the CPU which saved it.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17, "com.microsoft.nchwc": 1]>
@@ -191,13 +188,11 @@ def memory_bound(params: Params, cost: Cost, memory: Memory) -> Iterator[Finding
 
     What it flags:
         A model of more than a million multiply-accumulates, all sizes known, that does fewer than 4 of them
-        per
-        byte of weights and activations at its declared batch.
+        per byte of weights and activations at its declared batch.
 
     Why it matters:
         Memory, not arithmetic, sets its speed: more cores or a faster accelerator don't help, narrower
-        weights
-        and larger batches do.
+        weights and larger batches do.
 
     Bad: see tests/checks/test_rules_targets.py
 
@@ -237,8 +232,7 @@ def beyond_int32(facts: Facts, target: str) -> Iterator[Finding]:
 
     What it flags:
         For tensorrt, coreml and webgpu: stored int64 numbers outside int32 (apart from Slice and Resize
-        bounds,
-        which mean "to the end").
+        bounds, which mean "to the end").
 
     Why it matters:
         These targets compute indices in 32 bits; the constant is clamped or wraps.

@@ -32,8 +32,7 @@ def empty_clip(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         Before opset 13 the result is undefined and runtimes differ; since then every value becomes max: the
-        node
-        is a constant. The bounds were swapped.
+        node is a constant. The bounds were swapped.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -99,8 +98,7 @@ def log_of_zero(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         A Relu or a norm is exactly 0 for ordinary inputs, a Softmax underflows to 0 when one logit leads by
-        more
-        than 104: the answer is -inf, and NaN behind the next subtraction.
+        more than 104: the answer is -inf, and NaN behind the next subtraction.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -190,8 +188,7 @@ def norm_without_epsilon(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         Div whose divisor is a ReduceL1, ReduceL2 or Sqrt of a ReduceSum / ReduceMean / ReduceSumSquare, with
-        no
-        epsilon, Clip or Max between them.
+        no epsilon, Clip or Max between them.
 
     Why it matters:
         A zero vector (a blank image, a dead embedding) gives 0/0 = NaN.

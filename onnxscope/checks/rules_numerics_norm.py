@@ -34,8 +34,7 @@ def negative_variance(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         The layer divides by the root of it: the channel is NaN or infinite for every image. A variance is
-        never
-        negative, so the file is damaged, or two inputs were swapped.
+        never negative, so the file is damaged, or two inputs were swapped.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -79,8 +78,7 @@ def dead_channels(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         Such a channel holds its bias for every image: it and what it costs in the layers before and behind
-        can
-        be pruned. If all are 0, the layer was never trained (zero-initialized residual branches).
+        can be pruned. If all are 0, the layer was never trained (zero-initialized residual branches).
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -200,9 +198,8 @@ def dead_before_relu(facts: Facts) -> Iterator[Finding]:
     """Channels that a Relu always turns into 0.
 
     What it flags:
-        A convolution or BatchNormalization that only a Relu reads, with channels whose largest possible
-        value is
-        at most 0: bounds of the input (after Relu, Sigmoid, Clip, ...) times the weights, plus the bias.
+        A convolution or BatchNormalization that only a Relu reads, with channels whose largest possible value
+        is at most 0: bounds of the input (after Relu, Sigmoid, Clip, ...) times the weights, plus the bias.
 
     Why it matters:
         The channel is 0 for every image: its filter, and all weights behind that read it, are dead.

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnxscope import dtypes
-from onnxscope.analysis.facts import Facts
+from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.checks._walk import consumers, nodes, number, producer, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
+from onnxscope.graph import Node
 
+_UNBOUNDED = frozenset({"Mul", "Add", "Conv", "Gemm", "MatMul", "Relu"})
 _HALF_EPSILON = 2.0**-25
 """This and smaller numbers become 0 in float16."""
 
@@ -62,8 +64,7 @@ def long_half_sum(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         ReduceSum, ReduceMean, ReduceSumSquare or a global average pool in float16 over more than 4,096
-        numbers
-        each.
+        numbers each.
 
     Why it matters:
         float16 counts exactly to 2,048 only and ends at 65,504: runtimes that accumulate in float16 lose the
@@ -113,13 +114,11 @@ def unclipped_cast(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         Cast of a float value to (u)int8 or (u)int16 whose input comes from a layer of unbounded range: Mul,
-        Add,
-        Round, Conv, Gemm, MatMul, Relu.
+        Add, Round, Conv, Gemm, MatMul, Relu.
 
     Why it matters:
         Out-of-range numbers are undefined in ONNX: runtimes wrap or saturate differently, so bright pixels
-        may
-        turn black on one device only.
+        may turn black on one device only.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -144,20 +143,20 @@ def unclipped_cast(facts: Facts) -> Iterator[Finding]:
     """
     narrow = {dtypes.UINT8: "uint8", dtypes.INT8: "int8", 4: "uint16", 5: "int16"}
     for fact in nodes(facts, "Cast"):
-        to, maker = whole(fact.node.attribute("to"), 0), producer(facts, fact.scope, fact.node.inputs[0])
+        to, maker = whole(fact.node.attribute("to"), 0), _computed_by(facts, fact)
         given = dtypes.BY_CODE.get(facts.value(fact.node.inputs[0], fact.scope).dtype or 0)
-        unbounded = maker is not None and maker.op in (
-            "Mul",
-            "Add",
-            "Round",
-            "Conv",
-            "Gemm",
-            "MatMul",
-            "Relu",
-        )
+        unbounded = maker is not None and maker.op in _UNBOUNDED
         if maker is not None and unbounded and to in narrow and given is not None and given.kind == "float":
             message = f"{given.name} of {maker.op} ({maker.label}) is cast to {narrow[to]} without a Clip"
             yield unclipped_cast.finding(fact.label, message, f"clip it to the range of {narrow[to]}")
+
+
+def _computed_by(facts: Facts, fact: NodeFact) -> Node | None:
+    """The node that makes a Cast's input, seen through roundings."""
+    maker = producer(facts, fact.scope, fact.node.inputs[0])
+    while maker is not None and maker.op in ("Round", "Floor", "Ceil"):
+        maker = producer(facts, fact.scope, maker.inputs[0])
+    return maker
 
 
 @check("OX340", "int32-accumulator-overflow", severity="warning")
@@ -166,8 +165,7 @@ def accumulator(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         MatMulInteger, QLinearMatMul, ConvInteger or QLinearConv whose sums have more than 66,311 terms: that
-        many
-        products of 255 and 127 exceed 2**31.
+        many products of 255 and 127 exceed 2**31.
 
     Why it matters:
         The int32 accumulator wraps: large positive sums become negative.

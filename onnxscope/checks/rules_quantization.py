@@ -51,9 +51,8 @@ def bad_scale(facts: Facts) -> Iterator[Finding]:
         A stored scale of QuantizeLinear, DequantizeLinear or a QLinear op that isn't a finite number above 0.
 
     Why it matters:
-        Scale 0 divides by zero on the way in and erases everything on the way out; a negative one flips
-        signs and
-        saturates the wrong way. Calibration saw an empty or broken range.
+        Scale 0 divides by zero on the way in and erases everything on the way out; a negative one flips signs
+        and saturates the wrong way. Calibration saw an empty or broken range.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -188,8 +187,7 @@ def scale_length(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         QuantizeLinear or DequantizeLinear with a 1-D scale of more than one number whose length differs from
-        the
-        size of the axis.
+        the size of the axis.
 
     Why it matters:
         Runtimes refuse the node; the axis attribute (default 1) or the scale is wrong.
@@ -237,8 +235,7 @@ def type_above_opset(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         QuantizeLinear or DequantizeLinear of the default domain with int16, int4, float8 and the like below
-        the
-        opset that brought them, or with a scale per channel below opset 13.
+        the opset that brought them, or with a scale per channel below opset 13.
 
     Why it matters:
         Loading fails ("type is not supported"), or the scale's extra numbers are ignored.

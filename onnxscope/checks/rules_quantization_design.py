@@ -25,8 +25,7 @@ def wrong_axis(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         Integer kernels need one scale per output: such a weight can't be fused and runs in float, or is
-        refused
-        (TensorRT).
+        refused (TensorRT).
 
     Bad: see tests/checks/test_rules_quantization.py
 
@@ -74,8 +73,7 @@ def asymmetric(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         The kernel must subtract the zero point times the sum of the inputs: slower on CPUs, not supported at
-        all
-        by TensorRT and most NPUs.
+        all by TensorRT and most NPUs.
 
     Bad: see tests/checks/test_rules_quantization.py
 
@@ -108,8 +106,7 @@ def saturating(facts: Facts, weights: Weights) -> Iterator[Finding]:
 
     Why it matters:
         CPUs with AVX2 or AVX-512 but without VNNI add two such products in 16 bits and saturate: outputs
-        differ
-        from newer machines, by a lot for large activations.
+        differ from newer machines, by a lot for large activations.
 
     Bad: see tests/checks/test_rules_quantization.py
 
@@ -166,9 +163,8 @@ def depthwise_one_scale(facts: Facts) -> Iterator[Finding]:
         A grouped convolution with one filter per group whose weight is dequantized with a single scale.
 
     Why it matters:
-        The channels' ranges differ by orders of magnitude (each has its own folded BatchNorm): with one
-        scale the
-        small ones round to 0. It is the usual reason for a MobileNet that loses its accuracy in int8.
+        The channels' ranges differ by orders of magnitude (each has its own folded BatchNorm): with one scale
+        the small ones round to 0. It is the usual reason for a MobileNet that loses its accuracy in int8.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -211,8 +207,7 @@ def half_range(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         Half of the 256 steps are never used: one bit of accuracy lost. TensorRT demands this form; elsewhere
-        it
-        is a calibration setting.
+        it is a calibration setting.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>

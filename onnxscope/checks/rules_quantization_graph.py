@@ -49,13 +49,11 @@ def left_in_float(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         In a model with QuantizeLinear / DequantizeLinear pairs: Conv, Gemm or MatMul with a stored weight
-        whose
-        input or weight isn't dequantized, with its share of all multiply-accumulates.
+        whose input or weight isn't dequantized, with its share of all multiply-accumulates.
 
     Why it matters:
         The layer runs in float between two conversions: little of the promised speed, and on integer-only
-        targets
-        it can't run at all.
+        targets it can't run at all.
 
     Bad: see tests/checks/test_rules_quantization.py
 
@@ -119,8 +117,7 @@ def float_island(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         A node that reads a DequantizeLinear and feeds a QuantizeLinear, with an op that no common runtime
-        runs in
-        integers or moves through the pair.
+        runs in integers or moves through the pair.
 
     Why it matters:
         Each island costs two conversions over the whole map, and splits the integer graph for an accelerator.

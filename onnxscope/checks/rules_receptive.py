@@ -236,8 +236,7 @@ def inexact(facts: Facts, heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
 
     Why it matters:
         Made fully convolutional, each cell of the answer map sees its neighbours' pixels where a cropped
-        image
-        had zeros: cells and crops agree only roughly. Without padding they are equal.
+        image had zeros: cells and crops agree only roughly. Without padding they are equal.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>

@@ -36,8 +36,7 @@ def without_kernel(facts: Facts, target: str) -> Iterator[Finding]:
     What it flags:
         For a target whose kernels the installed onnxruntime registers (cpu always): ops, versions and types
         without one, once per op and reason. Casts that onnxruntime inserts around float16 nodes on the CPU
-        are
-        taken into account.
+        are taken into account.
 
     Why it matters:
         On the CPU the session fails with NOT_IMPLEMENTED; on another provider the node falls back to the CPU.
@@ -51,8 +50,8 @@ def without_kernel(facts: Facts, target: str) -> Iterator[Finding]:
         g (float[1,1,2,2] x, float[1,1,1,1] w) => (float[1,1,2,2] y) { y = Conv (x, w) }
 
     Fix and its safety:
-        Export with another type or opset; opsets go down with onnx.version_converter: check with
-        `onnxscope verify`.
+        Export with another type or opset; opsets go down with onnx.version_converter: check with `onnxscope
+        verify`.
 
     Source:
         The kernel registry of the installed onnxruntime (`get_all_opkernel_def`).
@@ -346,8 +345,7 @@ def zero_points(facts: Facts, target: str) -> Iterator[Finding]:
 
     What it flags:
         QuantizeLinear or DequantizeLinear with a stored zero point that isn't 0, or of type uint8, for
-        targets
-        without zero points, once per model.
+        targets without zero points, once per model.
 
     Why it matters:
         The engine isn't built: "non-zero zero point is not supported".

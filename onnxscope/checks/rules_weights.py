@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from onnxscope import dtypes
 from onnxscope.analysis.params import Params
 from onnxscope.checks.finding import Finding
+from onnxscope.checks.places import places
 from onnxscope.checks.registry import check
 from onnxscope.checks.weights import TensorStatistics, Weights
+from onnxscope.graph import Model
 
 _SUBNORMAL_SHARE = 0.001
 _UNDERFLOW_SHARE = 0.01
@@ -21,12 +23,12 @@ def layer_weights(
     params: Params, weights: Weights, *kinds: str, role: str = "weight"
 ) -> Iterator[tuple[str, TensorStatistics]]:
     """(layer, statistics) of every stored tensor that layers of these kinds use, each tensor once."""
-    places = {id(found.tensor): found for found in weights if found.tensor is not None}
+    stored = {id(found.tensor): found for found in weights if found.tensor is not None}
     seen: set[int] = set()
     for layer in params.layers.values():
         kind = layer.fact.rule.kind if layer.fact.rule else "other"
         for parameter in layer.parameters:
-            found = places.get(parameter.key) if isinstance(parameter.key, int) else None
+            found = stored.get(parameter.key) if isinstance(parameter.key, int) else None
             wanted = (not kinds or kind in kinds) and (not role or parameter.role == role)
             if found is not None and wanted and id(found) not in seen:
                 seen.add(id(found))
@@ -46,16 +48,15 @@ LAYERS = ("conv", "conv_transpose", "fc")
 
 
 @check("OX301", "nan-weights", severity="error")
-def nan_weights(weights: Weights) -> Iterator[Finding]:
+def nan_weights(model: Model, weights: Weights) -> Iterator[Finding]:
     """Stored numbers are NaN.
 
     What it flags:
-        A stored tensor with at least one NaN.
+        A stored tensor with at least one NaN. Trees of ai.onnx.ml, whose NaN separates sets, are left out.
 
     Why it matters:
         One NaN in a weight makes every output that depends on it NaN, silently. It comes from diverged
-        training
-        or from a conversion to a narrower type.
+        training or from a conversion to a narrower type.
 
     Bad: see tests/checks/test_rules_weights.py
 
@@ -67,8 +68,15 @@ def nan_weights(weights: Weights) -> Iterator[Finding]:
     Source:
         IEEE 754, section 6.2: operations on NaN give NaN.
     """
+    trees = {
+        id(attribute.value)
+        for place in places(model)
+        for node in place.graph.nodes
+        if node.domain == "ai.onnx.ml"
+        for attribute in node.attributes
+    }
     for found in weights:
-        if found.nan:
+        if found.nan and id(found.tensor) not in trees:
             at = f", the first at flat index {found.first_bad}" if found.first_bad is not None else ""
             yield nan_weights.finding(
                 _label(found),
@@ -121,8 +129,7 @@ def subnormal_weights(weights: Weights) -> Iterator[Finding]:
 
     Why it matters:
         CPUs handle subnormal numbers in microcode: slow-downs of 5 to 34 times have been reported. They are
-        so
-        small (below 1.2e-38) that 0 gives the same answers.
+        so small (below 1.2e-38) that 0 gives the same answers.
 
     Bad: see tests/checks/test_rules_weights.py
 
@@ -130,8 +137,7 @@ def subnormal_weights(weights: Weights) -> Iterator[Finding]:
 
     Fix and its safety:
         Set them to 0 (changes products by less than 1.2e-38 times the input), or run with onnxruntime's
-        session
-        option `session.set_denormal_as_zero` = 1.
+        session option `session.set_denormal_as_zero` = 1.
 
     Source:
         onnxruntime issues 7448, 6865, 5117.
@@ -158,8 +164,7 @@ def beyond_float16(weights: Weights) -> Iterator[Finding]:
 
     Why it matters:
         A float16 conversion turns them into infinities; a mask of -3.4e38 becomes -inf, and a row that is
-        masked
-        whole gives NaN in Softmax.
+        masked whole gives NaN in Softmax.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -229,8 +234,7 @@ def all_zero(params: Params, weights: Weights) -> Iterator[Finding]:
 
     Why it matters:
         The layer ignores its input. Usually the checkpoint wasn't loaded, or a zero-initialized branch was
-        never
-        trained.
+        never trained.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -241,9 +245,8 @@ def all_zero(params: Params, weights: Weights) -> Iterator[Finding]:
         g (float[1,2] x) => (float[1,2] y) <float[2,2] w = {0, 1, 1, 0}> { y = MatMul (x, w) }
 
     Fix and its safety:
-        Load the right checkpoint and export again; a branch that is zero on purpose can be removed,
-        bit-equal up
-        to signs of zero.
+        Load the right checkpoint and export again; a branch that is zero on purpose can be removed, bit-equal
+        up to signs of zero.
 
     Source:
         onnxsim numeric lint, "dead op".
@@ -267,8 +270,7 @@ def zero_filters(params: Params, weights: Weights) -> Iterator[Finding]:
 
     Why it matters:
         Those channels are constant: they can be removed with everything that reads them, which saves work in
-        two
-        layers.
+        two layers.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -356,8 +358,7 @@ def exploded(params: Params, weights: Weights) -> Iterator[Finding]:
 
     Why it matters:
         Trained weights are around 1. Such numbers come from diverged training, or from a BatchNorm with
-        almost
-        no variance folded in; they drown everything else and overflow narrower types.
+        almost no variance folded in; they drown everything else and overflow narrower types.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>

@@ -116,13 +116,11 @@ def crushed(params: Params, weights: Weights) -> Iterator[Finding]:
 
     What it flags:
         A float weight of a convolution or fully connected layer, of at least 1,024 numbers, where symmetric
-        int8
-        with one scale per tensor rounds more than 20 % of the nonzero numbers to 0.
+        int8 with one scale per tensor rounds more than 20 % of the nonzero numbers to 0.
 
     Why it matters:
         A few large numbers set the scale and the rest drowns below half a step: such layers lose most
-        accuracy
-        in quantization. Depthwise layers with a folded BatchNorm are the usual case.
+        accuracy in quantization. Depthwise layers with a folded BatchNorm are the usual case.
 
     Bad: see tests/checks/test_rules_weights.py
 
@@ -182,8 +180,7 @@ def constant_weights(params: Params, weights: Weights) -> Iterator[Finding]:
 
     What it flags:
         The weight of a convolution or fully connected layer, of at least 16 numbers, that are all equal and
-        not
-        0.
+        not 0.
 
     Why it matters:
         The layer only averages; unless that is meant (a box filter), it was never trained.
@@ -230,13 +227,11 @@ def sparse(params: Params, weights: Weights) -> Iterator[Finding]:
 
     What it flags:
         A weight of a convolution or fully connected layer, of at least 1,024 numbers, that is mostly zeros,
-        and
-        whether every 4 neighbours along the input axis hold at least 2 zeros (the 2:4 pattern).
+        and whether every 4 neighbours along the input axis hold at least 2 zeros (the 2:4 pattern).
 
     Why it matters:
-        A dense kernel multiplies the zeros all the same. NVIDIA's sparse tensor cores take the 2:4 pattern
-        at up
-        to twice the speed; whole zero channels can be pruned; the file compresses well.
+        A dense kernel multiplies the zeros all the same. NVIDIA's sparse tensor cores take the 2:4 pattern at
+        up to twice the speed; whole zero channels can be pruned; the file compresses well.
 
     Bad: see tests/checks/test_rules_weights.py
 

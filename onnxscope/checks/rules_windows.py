@@ -108,8 +108,8 @@ def stride_larger(facts: Facts) -> Iterator[Finding]:
         map (in a residual block the other branch often does).
 
     Why it matters:
-        The pixels between the windows are computed and thrown away: work without effect, and information
-        that the rest of the network never gets.
+        The pixels between the windows are computed and thrown away: work without effect, and information that
+        the rest of the network never gets.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -226,8 +226,7 @@ def pad_beyond_kernel(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         A convolution gives its bias there, a maximum the lowest number, an average 0/0; onnxruntime refuses
-        such
-        pools.
+        such pools.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -316,8 +315,7 @@ def kernel_of_one(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         With stride 1 it is a copy; with a larger stride it only drops pixels, which a stride in the layer
-        before
-        does for less work.
+        before does for less work.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>

@@ -68,15 +68,13 @@ def bottleneck(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         A 1x1 convolution (no groups) whose only reader is a larger convolution (no groups, activations
-        between
-        them don't count), that lowers the channels by so little that both together multiply more than the
-        larger
-        one alone would.
+        between them don't count), that lowers the channels by so little that both together multiply more than
+        the larger one alone would.
 
     Why it matters:
         A bottleneck from C to R channels in front of a KxK layer with M outputs pays where C*R + R*M*K*K is
-        below
-        C*M*K*K. Above, it adds work, a layer and its latency. It may still be wanted for its activation.
+        below C*M*K*K. Above, it adds work, a layer and its latency. It may still be wanted for its
+        activation.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -94,8 +92,7 @@ def bottleneck(facts: Facts) -> Iterator[Finding]:
 
     Fix and its safety:
         Lower the channels further, or drop the 1x1 layer; needs retraining. With no activation between them
-        the
-        two are one convolution (its weights are their product, exact up to rounding, padding apart).
+        the two are one convolution (its weights are their product, exact up to rounding, padding apart).
 
     Source:
         Lin et al., "Network In Network", 2014; Szegedy et al., "Going Deeper with Convolutions", 2015;
@@ -148,13 +145,11 @@ def pool_after_conv(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         A stride-1 convolution that only a pool with stride 2 or more reads (an activation between them
-        doesn't
-        count), with the multiply-accumulates that a strided convolution would need instead.
+        doesn't count), with the multiply-accumulates that a strided convolution would need instead.
 
     Why it matters:
         A convolution with the pool's stride has the same parameters, the same output size and 1/stride**2 of
-        the
-        work. Many networks lose little accuracy by it.
+        the work. Many networks lose little accuracy by it.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -176,8 +171,7 @@ def pool_after_conv(facts: Facts) -> Iterator[Finding]:
 
     Source:
         Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015; cs231n, "Getting rid
-        of
-        pooling".
+        of pooling".
     """
     places = by_place(facts)
     for fact in nodes(facts, "Conv"):
@@ -215,8 +209,7 @@ def depthwise_alone(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         A depthwise layer filters each channel alone; without a 1x1 layer behind it nothing mixes channels.
-        Two
-        in a row are one depthwise layer with a larger kernel, computed in two passes over memory.
+        Two in a row are one depthwise layer with a larger kernel, computed in two passes over memory.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>

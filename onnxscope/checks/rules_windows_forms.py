@@ -80,13 +80,11 @@ def asymmetric_pads(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         A convolution or pool with explicit pads whose begin and end differ (typical of strided layers that
-        were
-        exported from TensorFlow's SAME).
+        were exported from TensorFlow's SAME).
 
     Why it matters:
         The map is centred off the image by half of the difference; some runtimes (NNAPI, older TensorRT,
-        cuDNN
-        convolutions) add a separate Pad in front, which copies the map.
+        cuDNN convolutions) add a separate Pad in front, which copies the map.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -130,8 +128,7 @@ def auto_pad_with_pads(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         The specification forbids the pair; runtimes ignore the pads, other tools may ignore auto_pad: two
-        shapes
-        for one file.
+        shapes for one file.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -258,8 +255,7 @@ def global_pool_of_one(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         It is a copy. Often the sign of an input smaller than the network was made for: there is nothing left
-        to
-        average.
+        to average.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -291,8 +287,7 @@ def padding_in_averages(facts: Facts) -> Iterator[Finding]:
 
     Why it matters:
         Averages at the rim are pulled towards zero: a constant image gives a map with a darker border.
-        Runtimes
-        differ on it where ceil_mode adds windows.
+        Runtimes differ on it where ceil_mode adds windows.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
@@ -329,8 +324,7 @@ def checkerboard(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         ConvTranspose with a stride above 1 that doesn't divide the kernel: output pixels get sums of
-        unequally
-        many products.
+        unequally many products.
 
     Why it matters:
         The overlap alternates from pixel to pixel, and with it brightness: a pattern that training rarely

@@ -72,3 +72,21 @@ def test_dead_channels_need_a_bound():
     }"""
     (finding,) = found("OX324", body)
     assert finding.data["channels"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "flagged"),
+    [
+        ("Clip (a, lo, hi) c = Round (b)", False),
+        ("Round (a) c = Floor (b)", True),
+        ("Tanh (a) c = Round (b)", False),
+    ],
+)
+def test_cast_after_rounding(steps, flagged):
+    """OX339 looks through roundings at what they round."""
+    body = f"""g (float[2] x) => (uint8[2] y) <float s = {{255}}, float lo = {{0}}, float hi = {{255}}> {{
+      a = Mul (x, s)
+      b = {steps}
+      y = Cast <to = 2> (c)
+    }}"""
+    assert bool(found("OX339", body)) is flagged
