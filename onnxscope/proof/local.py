@@ -269,7 +269,9 @@ def _pooled(head: HeadLink, block: Floats, arithmetic: Arithmetic) -> tuple[Floa
         return expected, arithmetic.stored * np.abs(expected)
     share = 1.0 if head.pool == "sum" else 1.0 / count
     expected = share * block.sum(-1)
-    limit = (count + 1) * arithmetic.unit * share * np.abs(block).sum(-1)
+    magnitude = share * np.abs(block).sum(-1)
+    # a runtime may hand the pool its inputs before they are rounded to the stored format
+    limit = ((count + 1) * arithmetic.unit + arithmetic.stored) * magnitude
     limit += arithmetic.stored * np.abs(expected) + (2.0**-24 if arithmetic.stored else limits.TINY)
     return expected, limit
 
