@@ -1,4 +1,4 @@
-"""Forms: each gives the map that a plain Conv gives, on native and larger sizes; what `auto` takes and why."""
+"""Forms: each gives the map that a plain Conv gives, on native and larger sizes; what `auto` takes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_every_form_gives_the_map_of_a_convolution_in_every_opset(form: str, ops
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("native,larger", [((10,), (17,)), ((6, 4), (9, 12)), ((4, 6, 8), (7, 9, 13))])
+@pytest.mark.parametrize(("native", "larger"), [((10,), (17,)), ((6, 4), (9, 12)), ((4, 6, 8), (7, 9, 13))])
 def test_in_one_two_and_three_dimensions(form: str, native: tuple[int, ...], larger: tuple[int, ...]) -> None:
     check(network(native, batch="2"), form, [native, larger], 2)
 
@@ -213,7 +213,7 @@ BIG = {"w": normal(24, 50_000), "b": normal(50_000), "v": normal(50_000, 4)}
 
 
 @pytest.mark.parametrize(
-    "batch,lines,weights,options,form,reason",
+    ("batch", "lines", "weights", "options", "form", "reason"),
     [
         ("1", HEAD, {}, {}, "conv", "the batch is 1"),
         ("N", HEAD, {}, {}, "conv", "small (below 4 MB)"),

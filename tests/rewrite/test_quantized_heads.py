@@ -1,0 +1,259 @@
+"""Quantized heads: what stays integers, where scales go, equality with the original on every window."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from nets import net
+
+from onnxscope.files.read import loads
+from onnxscope.files.write import dumps
+from onnxscope.graph import Model
+from onnxscope.rewrite.fc_to_conv import convert, plan
+from onnxscope.rewrite.plan import Options, Plan
+
+RNG = np.random.default_rng(12)
+F32 = np.float32
+
+
+def run(model: Model, x: np.ndarray) -> np.ndarray:
+    settings = ort.SessionOptions()
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(dumps(model), settings, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
+
+
+def converted(model: Model, **options: object) -> tuple[Plan, Model]:
+    made = plan(model, Options(**options))  # type: ignore[arg-type]
+    assert made.edit is not None, made.refusals
+    candidate = convert(made)
+    onnx.checker.check_model(onnx.load_from_string(dumps(candidate)), full_check=True)
+    return made, candidate
+
+
+def integers(*shape: int) -> np.ndarray:
+    return RNG.integers(-128, 128, shape).astype(np.int8)
+
+
+def scales(count: int) -> np.ndarray:
+    return RNG.uniform(0.005, 0.02, count).astype(F32)
+
+
+S, Z = np.array(0.04, F32), np.array(117, np.uint8)
+MAP = (3, 4, 5)
+CELLS = 60
+
+
+def quantized(lines: list[str], *, opset: int = 17, x: str = "N,3,4,5", **values: np.ndarray) -> Model:
+    """A head on the input itself; `s`, `z` quantize activations."""
+    given = {"s": S, "z": Z, **values}
+    read = set(re.findall(r"\w+", " ".join(lines)))
+    used = {k: v for k, v in given.items() if k in read}
+    built = net(lines, x=x, opset=opset, **used)
+    proto = onnx.load_from_string(dumps(built))
+    if all(not node.domain for node in proto.graph.node):
+        proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    else:
+        proto.graph.output[0].CopyFrom(
+            onnx.helper.make_tensor_value_info(proto.graph.output[0].name, 1, None)
+        )
+    return loads(proto.SerializeToString())
+
+
+def equal_on_windows(original: Model, candidate: Model, *, batch: int = 2, steps: float = 0.0) -> None:
+    """Every cell of a 7x8 input's map is the original on its 4x5 window, up to `steps`."""
+    x = RNG.standard_normal((batch, 3, 7, 8)).astype(F32)
+    found = run(candidate, x)
+    assert found.shape[2:] == (4, 4)
+    for i, j in np.ndindex(4, 4):
+        expected = run(original, x[:, :, i : i + 4, j : j + 5])
+        np.testing.assert_allclose(found[:, :, i, j], expected, rtol=0, atol=steps)
+
+
+def qdq(axis: int | None, turned: bool) -> tuple[list[str], dict[str, np.ndarray]]:
+    """QDQ Gemm 60 -> 6 and its result quantized; scales per tensor, or along the features."""
+    weight = integers(*((6, CELLS) if turned else (CELLS, 6)))
+    per = f" axis={axis}" if axis is not None else ""
+    lines = [
+        "f = Flatten(x)",
+        "q = QuantizeLinear(f, s, z)",
+        "d = DequantizeLinear(q, s, z)",
+        f"w = DequantizeLinear(wi, ws, wz){per}",
+        f"a = Gemm(d, w, b) transB={int(turned)}",
+        "r = Relu(a)",
+        "e = QuantizeLinear(r, s, z)",
+        "y = DequantizeLinear(e, s, z)",
+    ]
+    count = None if axis is None else 6
+    values = {
+        "wi": weight,
+        "ws": scales(6) if count else np.array(0.01, F32),
+        "wz": np.zeros(6, np.int8) if count else np.array(0, np.int8),
+        "b": RNG.standard_normal(6).astype(F32),
+    }
+    return lines, values
+
+
+CASES = [(None, True), (None, False), (0, True), (1, False)]
+
+
+@pytest.mark.parametrize("form", ["conv", "fold", "rows"])
+@pytest.mark.parametrize(("axis", "turned"), CASES)
+def test_qdq_per_tensor_and_per_channel(form: str, axis: int | None, turned: bool) -> None:
+    lines, values = qdq(axis, turned)
+    model = quantized(lines, **values)
+    _, candidate = converted(model, form=form)
+    equal_on_windows(model, candidate, steps=0.041)  # a tie may round the other way: one step
+
+
+@pytest.mark.parametrize(("axis", "turned"), CASES)
+def test_the_weight_of_a_qdq_convolution_stays_integers(axis: int | None, turned: bool) -> None:
+    lines, values = qdq(axis, turned)
+    _, candidate = converted(quantized(lines, **values), form="conv")
+    (conv,) = [node for node in candidate.graph.nodes if node.op == "Conv"]
+    dequantize = candidate.graph.producers[conv.inputs[1]]
+    assert dequantize.op == "DequantizeLinear"
+    assert dequantize.attribute("axis") == (None if axis is None else 0)
+    weight = candidate.graph.initializers[dequantize.inputs[0]]
+    expected = values["wi"] if turned else values["wi"].T
+    np.testing.assert_array_equal(weight.array(), expected.reshape(6, *MAP))
+    assert candidate.graph.initializers[dequantize.inputs[1]].dims == values["ws"].shape
+
+
+def test_scales_along_the_inputs_of_a_layer() -> None:
+    """They belong to no axis of the kernel: the dequantized weight is reshaped."""
+    lines, values = qdq(0, False)
+    values |= {"ws": scales(CELLS), "wz": np.zeros(CELLS, np.int8)}
+    model = quantized(lines, **values)
+    _, candidate = converted(model, form="conv")
+    equal_on_windows(model, candidate, steps=0.041)
+
+
+def test_activations_quantized_per_channel() -> None:
+    lines = ["q = QuantizeLinear(x, cs, cz) axis=1", "d = DequantizeLinear(q, cs, cz) axis=1",
+             "f = Flatten(d)", "a = Gemm(f, w)", "e = QuantizeLinear(a, fs, fz) axis=1",
+             "y = DequantizeLinear(e, fs, fz) axis=1"]  # fmt: skip
+    model = quantized(
+        lines, cs=scales(3), cz=np.full(3, 128, np.uint8), w=RNG.standard_normal((CELLS, 6)).astype(F32),
+        fs=scales(6), fz=np.full(6, 120, np.uint8),
+    )  # fmt: skip
+    for form in ("conv", "rows"):
+        _, candidate = converted(model, form=form)
+        equal_on_windows(model, candidate, steps=0.021)
+
+
+def q_gemm(*, output_scale: bool = True, alpha: float = 1.0, channels: bool = False) -> Model:
+    fixed = "f, s, z, wi, ws, wz, b" + (", ys, z" if output_scale else "")
+    lines = [
+        "q = QuantizeLinear(x, s, z)",
+        "f = Flatten(q)",
+        f"g = com.microsoft:QGemm({fixed}) transB=1 alpha={alpha}",
+        *(["y = DequantizeLinear(g, ys, z)"] if output_scale else ["y = Relu(g)"]),
+    ]
+    return quantized(
+        lines,
+        wi=integers(6, CELLS),
+        ws=scales(6) if channels else np.array(0.01, F32),
+        wz=np.zeros(6, np.int8) if channels else np.array(3, np.int8),
+        b=RNG.integers(-2000, 2000, 6).astype(np.int32),
+        ys=np.array(0.1, F32),
+    )
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_q_gemm_is_a_q_linear_convolution(channels: bool) -> None:
+    model = q_gemm(channels=channels)
+    _, candidate = converted(model, form="conv")
+    (conv,) = [node for node in candidate.graph.nodes if node.op == "QLinearConv"]
+    weight = candidate.graph.initializers[conv.inputs[3]]
+    assert weight.dims == (6, *MAP)
+    assert weight.storage is model.graph.initializers["wi"].storage
+    equal_on_windows(model, candidate, steps=0.101)
+
+
+@pytest.mark.parametrize("options", [{}, {"output_scale": False}, {"alpha": 0.5}])
+def test_q_gemm_on_rows_is_bit_equal(options: dict) -> None:
+    model = q_gemm(**options)
+    made, candidate = converted(model, form="auto")
+    assert made.conversions[0].form_reason == "a quantized head keeps its integer kernels"
+    equal_on_windows(model, candidate)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"), [({"output_scale": False}, "gives floats"), ({"alpha": 0.5}, "transA or alpha")]
+)
+def test_what_no_q_linear_convolution_does_is_refused(options: dict, reason: str) -> None:
+    made = plan(q_gemm(**options), Options(form="conv"))
+    assert made.edit is None
+    assert reason in made.refusals[0].reason
+
+
+DYNAMIC = [
+    "f = Flatten(x)",
+    "q, qs, qz = DynamicQuantizeLinear(f)",
+    "m = Mul(qs, ws)",
+    "i = MatMulInteger(q, wi, qz, wz)",
+    "c = Cast(i) to=1",
+    "p = Mul(c, m)",
+    "a = Add(p, b)",
+    "y = Relu(a)",
+]
+
+
+def dynamic(channels: bool) -> Model:
+    return quantized(
+        DYNAMIC,
+        wi=integers(CELLS, 6),
+        ws=scales(6) if channels else np.array(0.01, F32),
+        wz=np.zeros(6, np.int8) if channels else np.array(0, np.int8),
+        b=RNG.standard_normal(6).astype(F32),
+    )
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_dynamic_quantization_is_refused_as_a_convolution(channels: bool) -> None:
+    made = plan(dynamic(channels), Options(form="conv"))
+    assert made.edit is None
+    assert "takes its scale from the whole tensor; --form rows keeps it" in made.refusals[0].reason
+
+
+def test_dynamic_quantization_on_rows() -> None:
+    model = dynamic(False)
+    made, candidate = converted(model, form="rows")
+    assert made.edit is not None
+    assert made.edit.exactness == "approximate"
+    assert "scale from all windows together" in made.notes[0]
+    x = RNG.standard_normal((2, 3, 4, 5)).astype(F32)
+    np.testing.assert_array_equal(run(candidate, x).reshape(2, 6), run(model, x))  # native: bit for bit
+    steps = 0.02 * CELLS**0.5 * 2  # rounding of 60 inputs, each weight below 1.28
+    equal_on_windows(model, candidate, steps=steps)
+
+
+def test_a_scale_from_the_map_in_front_serves_all_rows() -> None:
+    lines = ["q, qs, qz = DynamicQuantizeLinear(x)", "f = Flatten(q)", "i = MatMulInteger(f, wi, qz, wz)",
+             "c = Cast(i) to=1", "y = Mul(c, qs)"]  # fmt: skip
+    model = quantized(lines, wi=integers(CELLS, 6), wz=np.array(0, np.int8))
+    _, candidate = converted(model, form="rows")
+    x = RNG.standard_normal((1, 3, 4, 8)).astype(F32)
+    left, right = x.copy(), x.copy()
+    found = run(candidate, x)
+    assert found.shape == (1, 6, 1, 4)
+    # the same range in every window, so the same scale: the crops are exact
+    for image in (left, right):
+        image[..., 3, 3] = [[4.0, -4.0, 1.0]]
+    found = run(candidate, left)
+    for j in range(4):
+        np.testing.assert_array_equal(found[:, :, 0, j], run(model, left[..., j : j + 5]))
+
+
+def test_scales_that_depend_on_the_input_stay() -> None:
+    lines = ["m = ReduceMax(x) keepdims=0", "f = Flatten(x)", "q = QuantizeLinear(f, m, z)",
+             "d = DequantizeLinear(q, m, z)", "y = Gemm(d, w)"]  # fmt: skip
+    model = quantized(lines, w=RNG.standard_normal((CELLS, 6)).astype(F32))
+    made = plan(model, Options(form="conv"))
+    assert made.edit is None
+    assert "ReduceMax m" in made.refusals[0].reason
