@@ -298,6 +298,9 @@ class LiftingRule:
             answer = self.function(lift, step)
         except Unliftable as stop:
             return (lost_at(step, str(stop)),) * len(step.node.outputs)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as bad:  # a bad model
+            reason = f"{step.fact.label} doesn't fit its specification ({type(bad).__name__})"
+            return (lost_at(step, reason),) * len(step.node.outputs)
         return answer if isinstance(answer, tuple) else (answer,)
 
 

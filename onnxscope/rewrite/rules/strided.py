@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from onnxscope.analysis.shapes import infer
+from onnxscope.errors import UsageError
 from onnxscope.expr import Expr, symbols
 from onnxscope.ops.value import Data
 from onnxscope.rewrite.lift import Answer, Lift, Step, Unliftable
@@ -38,7 +39,12 @@ def _in_place(lift: Lift, step: Step) -> bool:
     if len(names) != 1:
         return False
     shapes, dims = lift.options.shapes, lift.options.dims
-    tried = (infer(lift.model, shapes, {**dims, **dict.fromkeys(names, size)}) for size in TRIED)
+    bound = {str(size): declared for declared, size in lift.native.bindings.items()}
+    free = [bound.get(name, name) for name in names]
+    try:
+        tried = [infer(lift.model, shapes, {**dims, **dict.fromkeys(free, size)}) for size in TRIED]
+    except UsageError:  # a size that the file fixes and the caller freed: no name of the file stands for it
+        return False
     return all(_counts(facts.value(places).known()) for facts in tried)
 
 
