@@ -30,21 +30,27 @@ def _image(facts: Facts, fields: ReceptiveFields) -> tuple[int | None, ...]:
     return ()
 
 
-def _last_maps(
+def _last_map(
     facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, ...]
-) -> Iterator[tuple[str, Field, int]]:
-    """(map, field, size of the image along the axis) of every map in front of a head, where all is known."""
-    image = _image(facts, fields)
-    maps = [head.feature_map for head in heads if head.feature_map]
+) -> Iterator[tuple[str, Field, int, int]]:
+    """(map, field, size of the image, spatial axis) of the last map in front of a head, where all is known.
+
+    Only the last one: networks pool and flatten on the way too (squeeze and excitation, mixers).
+    """
+    image, made = (
+        _image(facts, fields),
+        {name: i for i, f in enumerate(facts.main.nodes) for name in f.node.outputs},
+    )
     pools = nodes(facts, "GlobalAveragePool", "GlobalMaxPool")
+    maps = [head.feature_map for head in heads if head.feature_map]
     maps += [fact.node.inputs[0] for fact in pools if not fact.scope]
-    for name in dict.fromkeys(maps):
-        axes = fields.axes.get(name, ())
-        if len(axes) != len(image) + 2 or not _is_last(facts, name):
-            continue
-        for field, size in zip(axes[2:], image, strict=True):
-            if field is not None and size is not None:
-                yield name, field, size
+    name = max(maps, key=lambda name: made.get(name, -1), default="")
+    axes = fields.axes.get(name, ())
+    if len(axes) != len(image) + 2 or not _is_last(facts, name):
+        return
+    for axis, (field, size) in enumerate(zip(axes[2:], image, strict=True)):
+        if field is not None and size is not None:
+            yield name, field, size, axis
 
 
 def _is_last(facts: Facts, name: str) -> bool:
@@ -85,12 +91,13 @@ def small_field(facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, .
         Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019.
     """
     seen: set[str] = set()
-    for name, field, size in _last_maps(facts, fields, heads):
+    for name, field, size, axis in _last_map(facts, fields, heads):
         if field.size < size and name not in seen:
             seen.add(name)
             yield small_field.finding(
                 name,
-                f"receptive field {field.size} is smaller than the input of {size} pixels",
+                f"receptive field {field.size} is smaller than the input of {size} pixels along spatial "
+                f"axis {axis}",
                 "add layers, strides or dilation in front of the head",
                 field=field.size,
                 input=size,
@@ -131,12 +138,13 @@ def large_field(facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, .
         Richter et al., "Should You Go Deeper? Optimizing Convolutional Neural Network Architectures", 2021.
     """
     seen: set[str] = set()
-    for name, field, size in _last_maps(facts, fields, heads):
+    for name, field, size, axis in _last_map(facts, fields, heads):
         if field.size > _FAR * size and name not in seen:
             seen.add(name)
             yield large_field.finding(
                 name,
-                f"receptive field {field.size} is far larger than the input of {size} pixels: mostly padding",
+                f"receptive field {field.size} is far larger than the input of {size} pixels along "
+                f"spatial axis {axis}",
                 "feed larger images, or drop early strides",
                 field=field.size,
                 input=size,
@@ -263,7 +271,7 @@ def inexact(facts: Facts, heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
         cs231n, "Converting FC layers to CONV layers", which is exact without padding only (measured: 81 of 81
         cells equal without, 0 of 81 with pad 1).
     """
-    head = next((head for head in heads if head.replaceable and head.feature_map), None)
+    head = next((head for head in heads[::-1] if head.replaceable and head.feature_map), None)
     padded = [fact for fact in facts.main.nodes if _zero_padded(fact)]
     if head is not None and padded:
         yield inexact.finding(

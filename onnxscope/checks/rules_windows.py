@@ -11,8 +11,9 @@ from onnxscope.checks._walk import (
     POOLS,
     by,
     dense,
+    items,
+    producer,
     spatial,
-    whole,
 )
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
@@ -76,6 +77,7 @@ def unread_border(facts: Facts) -> Iterator[Finding]:
         after = spatial(facts.value(fact.node.outputs[0], fact.scope).shape, window)
         for axis, (size, cells) in enumerate(zip(before, after, strict=False)):
             lost, step = _lost(window, axis, size, cells), window.strides[axis]
+            lost -= min(lost, _appended(facts, fact, axis, window))
             if size and lost and step <= _cover(window, axis):
                 unread = f"pixel {size - 1}" if lost == 1 else f"pixels {size - lost} to {size - 1}"
                 yield unread_border.finding(
@@ -88,6 +90,17 @@ def unread_border(facts: Facts) -> Iterator[Finding]:
                     lost=lost,
                     stride=step,
                 )
+
+
+def _appended(facts: Facts, fact: NodeFact, axis: int, window: Window) -> int:
+    """Pixels at the end of the map that a Pad in front of the window added: nothing is lost with them."""
+    node = producer(facts, fact.scope, fact.node.inputs[0])
+    if node is None or node.op != "Pad" or window.channels_last:
+        return 0
+    given = node.attribute("pads") or items(facts, fact.scope, node.inputs[1] if len(node.inputs) > 1 else "")
+    ends = given[len(given) // 2 :][2:] if isinstance(given, tuple) else ()
+    found = ends[axis] if axis < len(ends) == len(window.kernel) else 0
+    return max(found, 0) if isinstance(found, int) else 0
 
 
 def _readers(facts: Facts, fact: NodeFact) -> tuple[object, ...]:
@@ -344,45 +357,3 @@ def kernel_of_one(facts: Facts) -> Iterator[Finding]:
                 "remove it, or stride the layer before",
                 strides=list(window.strides),
             )
-
-
-@check("OX607", "group-that-does-not-divide", severity="error")
-def uneven_groups(facts: Facts) -> Iterator[Finding]:
-    """The group count doesn't divide the channels.
-
-    What it flags:
-        A convolution whose input or output channels aren't a multiple of `group`.
-
-    Why it matters:
-        No runtime can split the channels; loading or the first run fails.
-
-    Bad:
-        <ir_version: 8, opset_import: ["": 17]>
-        g (float[1,4,4,4] x) => (float[1,3,4,4] y) <float[3,2,1,1] w = {1,2,3,4,5,6}> {
-          y = Conv <group = 2> (x, w)
-        }
-
-    Good:
-        <ir_version: 8, opset_import: ["": 17]>
-        g (float[1,4,4,4] x) => (float[1,2,4,4] y) <float[2,2,1,1] w = {1,2,3,4}> {
-          y = Conv <group = 2> (x, w)
-        }
-
-    Fix and its safety:
-        Correct `group` or the weight's shape in the exporter; nothing can be saved in the file.
-
-    Source:
-        ONNX Operators.md, Conv: C and M are divisible by group.
-    """
-    for fact in facts.nodes():
-        if fact.node.op not in ("Conv", "ConvTranspose", "ConvInteger") or len(fact.node.inputs) < 2:
-            continue
-        group = whole(fact.node.attribute("group"), 1)
-        x, w = (facts.value(name, fact.scope).shape for name in fact.node.inputs[:2])
-        if x is None or w is None or len(x) < 3 or len(w) < 3:
-            continue
-        channels = (x[1], w[0] if fact.node.op != "ConvTranspose" else None)
-        uneven = [n for n in channels if isinstance(n, int) and (group < 1 or n % group)]
-        if uneven:
-            message = f"group {group} does not divide {uneven[0]} channels"
-            yield uneven_groups.finding(fact.label, message, group=group, channels=uneven[0])

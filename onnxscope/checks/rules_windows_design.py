@@ -308,3 +308,45 @@ def linear_chain(facts: Facts) -> Iterator[Finding]:
                 pair=pair,
                 joined=joined,
             )
+
+
+@check("OX607", "group-that-does-not-divide", severity="error")
+def uneven_groups(facts: Facts) -> Iterator[Finding]:
+    """The group count doesn't divide the channels.
+
+    What it flags:
+        A convolution whose input or output channels aren't a multiple of `group`.
+
+    Why it matters:
+        No runtime can split the channels; loading or the first run fails.
+
+    Bad:
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[1,4,4,4] x) => (float[1,3,4,4] y) <float[3,2,1,1] w = {1,2,3,4,5,6}> {
+          y = Conv <group = 2> (x, w)
+        }
+
+    Good:
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[1,4,4,4] x) => (float[1,2,4,4] y) <float[2,2,1,1] w = {1,2,3,4}> {
+          y = Conv <group = 2> (x, w)
+        }
+
+    Fix and its safety:
+        Correct `group` or the weight's shape in the exporter; nothing can be saved in the file.
+
+    Source:
+        ONNX Operators.md, Conv: C and M are divisible by group.
+    """
+    for fact in facts.nodes():
+        if fact.node.op not in ("Conv", "ConvTranspose", "ConvInteger") or len(fact.node.inputs) < 2:
+            continue
+        group = whole(fact.node.attribute("group"), 1)
+        x, w = (facts.value(name, fact.scope).shape for name in fact.node.inputs[:2])
+        if x is None or w is None or len(x) < 3 or len(w) < 3:
+            continue
+        channels = (x[1], w[0] if fact.node.op != "ConvTranspose" else None)
+        uneven = [n for n in channels if isinstance(n, int) and (group < 1 or n % group)]
+        if uneven:
+            message = f"group {group} does not divide {uneven[0]} channels"
+            yield uneven_groups.finding(fact.label, message, group=group, channels=uneven[0])

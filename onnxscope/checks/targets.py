@@ -223,10 +223,11 @@ FUNCTIONS = frozenset(
 """Ops with a function body in the ONNX specification (1.23): runtimes expand them where they lack a kernel,
 so nothing is said about these."""
 EXPANDED = frozenset(
-    "Bernoulli CastLike CenterCropPad Constant GroupNormalization HardSwish Mish SequenceMap Swish "
+    "Bernoulli CastLike CenterCropPad Constant Dropout GroupNormalization HardSwish Identity Mish "
+    "SequenceMap Swish "
     "NegativeLogLikelihoodLoss SoftmaxCrossEntropyLoss".split()
 )
-"""Those that onnxruntime 1.32 always expands, having no kernel: targets see the ops of their bodies."""
+"""Ops that onnxruntime 1.32 expands (having no kernel) or removes before it asks a provider."""
 _SPELLED = {
     "float32": "float",
     "float64": "double",
