@@ -32,6 +32,7 @@ def chosen(lift: Lift, step: Step, view: View) -> tuple[str, str]:
     if view.layers and asked != "conv":
         known = lift.forms.get(max(view.layers))
         if known is not None:
+            lift.forms[step.place] = known
             return known
     form, reason = (asked, ASKED) if asked != "auto" else _fastest(lift, step, view)
     form, reason = _possible(lift, step, view, form, reason)

@@ -220,6 +220,8 @@ BIG = {"w": normal(24, 50_000), "b": normal(50_000), "v": normal(50_000, 4)}
         ("N", HEAD, BIG, {}, "fold", "the batch is free"),
         ("4", HEAD, BIG, {}, "interleave", "the batch is 4"),
         ("4", HEAD, BIG, {"batch": "free"}, "fold", "the batch is free"),
+        ("N", [*HEAD, "q = Relu(y)", "l = Gemm(q, u)"], BIG | {"u": normal(4, 3)}, {}, "fold", "the batch"),
+        ("N", ["f = Flatten(p)", "a = MatMul(f, w)", "y = Add(a, b)"], BIG, {}, "fold", "the batch is free"),
         ("N", HEAD, {}, {"target": "cuda"}, "rows", "for cuda"),
         ("N", ["g = GlobalAveragePool(p)", "f = Flatten(g)", "y = Gemm(f, w)"], {"w": normal(2, 6)}, {},
          "rows", "a pool in front"),

@@ -150,7 +150,7 @@ def convolution(
     """Write the convolution in the form asked for and give the view of its result [N, M]."""
     weight, bias = tensors
     channels = view.channels if isinstance(view.channels, int) else 0
-    form, reason = chosen(lift, step, owner.source if owner else view)
+    form, reason = (owner.form, owner.reason) if owner else chosen(lift, step, view)
     result = FORMS.get(form, FORMS["conv"])(
         lift,
         Planned(
