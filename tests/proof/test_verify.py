@@ -337,3 +337,23 @@ def test_the_seed_reproduces_the_run(lenet):
     first, again = (verify(request(*lenet, seed=3)) for _ in range(2))
     assert first.runs[0].outputs == again.runs[0].outputs
     assert replace(first, runs=()) == replace(again, runs=())
+
+
+def test_a_model_that_only_an_optimizer_changed(lenet, tmp_path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(lenet[0], options, providers=["CPUExecutionProvider"])
+    found = verify(request(lenet[0], tmp_path / "fused.onnx", layers=True))
+    assert found.equivalent, found
+
+
+def test_a_model_in_another_opset(lenet, tmp_path):
+    converted = onnx.version_converter.convert_version(onnx.load(lenet[0]), 21)
+    onnx.save(converted, tmp_path / "newer.onnx")
+    found = verify(request(lenet[0], tmp_path / "newer.onnx"))
+    assert found.equivalent, found
+    assert found.weights.changed == 0
