@@ -143,7 +143,8 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     if pair.level == "basic":
         notes.append("large weights: run with basic optimisation and no prepacking, not as deployed")
     draw = outcome.drawn[0].draw
-    wide = tuple(larger.check(pair, size, draw, notes) for size in setting.request.dense)
+    wide = larger.unasked(pair, draw, notes)
+    wide += tuple(larger.check(pair, size, draw, notes) for size in setting.request.dense)
     timed = latency.measure(pair, draw, notes) if setting.request.latency else None
     first = next((layer.name for layer in layers if not layer.ok), None)
     ok = first is None and all(output.ok for output in outputs) and all(row.ok for row in wide)
