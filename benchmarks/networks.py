@@ -1,5 +1,6 @@
 """Build the models that benchmarks run on: `python benchmarks/networks.py NAME FILE`.
 
+    vgg16     553 MB, 40 nodes: VGG-16, batch 1
     vgg19     574 MB, 46 nodes: VGG-19, batch 1
     mlp1.9g   1.88 GB, 56 nodes: 28 square matrix products, near protobuf's limit for one file
     chainN    N nodes of Conv, BatchNormalization, Relu, Add on 8 channels: many tiny tensors
@@ -51,10 +52,20 @@ class Builder:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def vgg16() -> ModelProto:
+    """138,357,544 parameters, 15,470,264,320 MACs."""
+    return vgg("vgg16", 3)
+
+
 def vgg19() -> ModelProto:
     """143,667,240 parameters, 19,632,062,464 MACs."""
+    return vgg("vgg19", 4)
+
+
+def vgg(name: str, deep: int) -> ModelProto:
+    """Five blocks of 3x3 convolutions, `deep` of them in each of the last three, and three Gemm layers."""
     net, value, channels = Builder(), "input", 3
-    for repeats, width in ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512)):
+    for repeats, width in ((2, 64), (2, 128), (deep, 256), (deep, 512), (deep, 512)):
         for _ in range(repeats):
             value = net.node("Relu", net.conv(value, channels, width))
             channels = width
@@ -63,7 +74,7 @@ def vgg19() -> ModelProto:
     for before, after in ((25088, 4096), (4096, 4096), (4096, 1000)):
         value = net.node("Gemm", value, net.weight(after, before), net.weight(after), transB=1)
         value = net.node("Relu", value) if after > 1000 else value
-    return net.model("vgg19", [1, 3, 224, 224], value, [1, 1000])
+    return net.model(name, [1, 3, 224, 224], value, [1, 1000])
 
 
 def mlp(width: int = 4096, layers: int = 28) -> ModelProto:
@@ -89,7 +100,7 @@ def build(name: str) -> ModelProto:
     """The model of that name."""
     if name.startswith("chain"):
         return chain(int(name.removeprefix("chain")))
-    return {"vgg19": vgg19, "mlp1.9g": mlp}[name]()
+    return {"vgg16": vgg16, "vgg19": vgg19, "mlp1.9g": mlp}[name]()
 
 
 if __name__ == "__main__":
