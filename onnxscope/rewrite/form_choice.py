@@ -9,7 +9,7 @@ from onnxscope import dtypes
 from onnxscope.analysis.facts import NodeFact
 from onnxscope.expr import product
 from onnxscope.graph import Node
-from onnxscope.rewrite.layout import FULLY_CONNECTED
+from onnxscope.rewrite.layout import FULLY_CONNECTED, operands
 from onnxscope.rewrite.lift import Lift, Step, find
 from onnxscope.rewrite.views import View
 
@@ -59,9 +59,18 @@ def _possible(lift: Lift, step: Step, view: View, form: str, reason: str) -> tup
         return "conv", "interleave needs a batch that is a number above 1"
     if form == "rows" and len(view.groups) != 2:
         return "conv", "rows needs a layer on a 2-D value"
+    if form == "rows" and not _weight_right(lift, step):
+        return "conv", "rows needs a layer whose weight is the right operand"
     if form in ("fold", "interleave") and any(_kept(view)):
         return "conv", f"{form} needs a layer that takes in all spatial axes"
     return form, reason
+
+
+def _weight_right(lift: Lift, step: Step) -> bool:
+    if step.node.op not in FULLY_CONNECTED:
+        return True
+    places = operands(lift.native, step.fact)
+    return places.data < places.weight and not step.node.attribute("transA")
 
 
 def _kept(view: View) -> list[bool]:
@@ -99,9 +108,9 @@ def _fastest(lift: Lift, step: Step, view: View) -> tuple[str, str]:
 
 
 def _bytes(lift: Lift, step: Step) -> int:
-    places = FULLY_CONNECTED.get(step.node.op)
-    if places is None:
+    if step.node.op not in FULLY_CONNECTED:
         return 0
+    places = operands(lift.native, step.fact)
     fact = lift.native.value(step.node.inputs[places.weight])
     count = product(fact.shape or ())
     return (dtypes.byte_size(fact.dtype or dtypes.FLOAT, count) or 0) if isinstance(count, int) else 0

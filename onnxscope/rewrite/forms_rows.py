@@ -14,7 +14,7 @@ from onnxscope.expr import Expr
 from onnxscope.graph import Node
 from onnxscope.rewrite import opsets
 from onnxscope.rewrite.form_choice import ASKED, quantizing, wants_rows
-from onnxscope.rewrite.layout import FULLY_CONNECTED
+from onnxscope.rewrite.layout import FULLY_CONNECTED, operands
 from onnxscope.rewrite.lift import Answer, Layer, Lift, RowsOf, Step, Tensors, Unliftable
 from onnxscope.rewrite.moving import reshape, source, transpose
 from onnxscope.rewrite.rules.connected import kernel_of
@@ -64,6 +64,8 @@ def _entered(lift: Lift, step: Step) -> RowsOf | None:
     """The matrix of windows behind a flattened value, at a layer or where quantization begins."""
     op, data = step.node.op, _data(step)
     if op not in FULLY_CONNECTED and not (quantizing(op) and not step.mapped):
+        return None
+    if op in FULLY_CONNECTED and operands(lift.native, step.fact).data != data:
         return None
     view = step.views[data] if data < len(step.views) else None
     if not isinstance(view, View) or len(view.groups) != 2 or view.groups[0] != (0,):
@@ -152,7 +154,12 @@ def _row_wise(step: Step, frame: RowsOf) -> bool:
     if target is None or len(target) != 2:
         return False
     if node.op in FULLY_CONNECTED:
-        return not node.attribute("transA") and _weight(step.lift, step) is not None
+        places = operands(step.lift.native, step.fact)
+        return (
+            places.data < places.weight
+            and not node.attribute("transA")
+            and _weight(step.lift, step) is not None
+        )
     if node.op in _ALONG:
         return step.integer("axis", _ALONG[node.op]) % 2 == 1
     if node.op in ("QuantizeLinear", "DequantizeLinear"):

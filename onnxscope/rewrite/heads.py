@@ -16,7 +16,7 @@ from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import Params
 from onnxscope.expr import Expr
 from onnxscope.rewrite.builder import Builder
-from onnxscope.rewrite.layout import FULLY_CONNECTED, is_fully_connected
+from onnxscope.rewrite.layout import is_fully_connected, operands
 from onnxscope.rewrite.lift import Layer, Lift
 from onnxscope.rewrite.plan import Options
 from onnxscope.rewrite.views import Lost, View, shown
@@ -88,7 +88,7 @@ def _map_before(lift: Lift, fact: NodeFact) -> str | None:
     """The map that the features of a layer come from, where that much is known and it has spatial axes."""
     if fact.scope:
         return None
-    view = lift.views.get(fact.node.inputs[FULLY_CONNECTED[fact.node.op].data])
+    view = lift.views.get(fact.node.inputs[operands(lift.native, fact).data])
     if view is None or (isinstance(view, View) and view.layers):
         return None
     return view.base if len(lift.native.value(view.base).shape or ()) > 2 else None
@@ -99,7 +99,7 @@ def _reason(lift: Lift, fact: NodeFact, unfit: dict[int, str]) -> str:
         return f"it is inside {fact.scope.rstrip('/')}, not in the main graph"
     if fact.node.index in unfit:
         return unfit[fact.node.index]
-    operand = fact.node.inputs[FULLY_CONNECTED[fact.node.op].data]
+    operand = fact.node.inputs[operands(lift.native, fact).data]
     view, shape = lift.views.get(operand), lift.native.value(operand).shape or ()
     if isinstance(view, Lost):
         return f"{view.reason} (between {view.base} and this layer)"
@@ -120,22 +120,18 @@ def _viewless(named: str, rank: int) -> str:
 
 def _unfit(facts: Facts, fact: NodeFact) -> str | None:
     """Attributes and operands that rule a convolution out."""
-    places = FULLY_CONNECTED[fact.node.op]
+    places = operands(facts, fact)
     operand, weight = fact.node.inputs[places.data], fact.node.inputs[places.weight]
     if facts.value(operand, fact.scope).fixed:
-        return "its weight is the left operand"
+        return f"the weight of this {fact.node.op} is its left operand, which is read for float layers only"
     if facts.value(weight).overridable:
         return "its weight is also an input of the model, which a caller may override"
     if facts.value(weight).shape is None or facts.value(operand).shape is None:
         return "its shapes are unknown"
-    if fact.node.attribute("transA"):
-        return "transA=1 makes the batch the inner axis"
     if places.bias is not None and places.bias < len(fact.node.inputs) and fact.node.inputs[places.bias]:
         bias = facts.value(fact.node.inputs[places.bias])
         if not bias.constant:
             return "its bias is computed from the input"
-        if bias.shape is not None and len(bias.shape) == 2 and bias.shape[0] != 1:
-            return "its bias differs per row of the batch"
     return None
 
 

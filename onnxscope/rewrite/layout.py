@@ -32,6 +32,19 @@ FULLY_CONNECTED: dict[str, Weight] = {
 }
 
 
+_EITHER_SIDE = frozenset("Gemm FusedGemm MatMul FusedMatMul".split())
+"""Float products, whose weight may be the left operand: W x, with a column of x per image."""
+
+
+def operands(facts: Facts, fact: NodeFact) -> Weight:
+    """Where a fully connected node keeps its operands. Raises KeyError for another op."""
+    places = FULLY_CONNECTED[fact.node.op]
+    names = fact.node.inputs
+    if fact.node.op in _EITHER_SIDE and len(names) > 1 and facts.value(names[0], fact.scope).fixed:
+        return Weight(places.weight, places.data, places.bias)
+    return places
+
+
 def is_fully_connected(facts: Facts, fact: NodeFact) -> bool:
     """Whether a node multiplies its input by a stored matrix: a fully connected layer."""
     places = FULLY_CONNECTED.get(fact.node.op)

@@ -112,7 +112,7 @@ def _barrier(chosen: Selection, name: str, reader: Node | None) -> str:
 
 
 def _restorable(view: View, lift: Lift) -> bool:
-    return view.permuted or view.single or lift.options.output == "vector"
+    return view.permuted or view.single or lift.options.size == "fixed"
 
 
 def _restore(chosen: Selection, name: str, node: Node, view: View) -> str:

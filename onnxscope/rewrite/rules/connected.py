@@ -7,18 +7,19 @@ section 3.1.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import prod
 
 from onnxscope import dtypes
 from onnxscope.expr import Expr, Size, product
 from onnxscope.graph import Attribute, Node
 from onnxscope.rewrite.form_choice import batch_of, chosen
 from onnxscope.rewrite.forms import FORMS, Planned
-from onnxscope.rewrite.layout import FULLY_CONNECTED
+from onnxscope.rewrite.layout import operands
 from onnxscope.rewrite.lift import Answer, Layer, Lift, Step, Tensors, Unliftable, rule
 from onnxscope.rewrite.moving import place_constant, source
-from onnxscope.rewrite.views import Group, View, shown
-from onnxscope.rewrite.weights import Recipe, Source
+from onnxscope.rewrite.views import Group, Groups, View, shown
+from onnxscope.rewrite.weights import FOLDED, PERMUTED, Recipe, Source
 
 _FLOATS = {dtypes.FLOAT, dtypes.FLOAT16, dtypes.BFLOAT16}
 
@@ -31,20 +32,102 @@ def connected(lift: Lift, step: Step) -> Answer:
     """
     if step.place in lift.refused:
         return stays(lift, step)
-    places = FULLY_CONNECTED[step.node.op]
-    view = step.view_of(places.data)
+    product = product_of(lift, step)
+    view, rows_first = product.view, product.rows_first
     _check(lift, step, view)
-    alpha, beta = _number(step.node, "alpha"), _number(step.node, "beta")
-    weight_name = step.node.inputs[places.weight]
-    matrix = source(lift, weight_name)
+    matrix = matrix_of(lift, step.node.inputs[product.weight])
+    kernel = kernel_of(view, matrix.dims[-1 if rows_first else -2])
+    weight, features = weight_of(
+        lift, step, view, matrix, kernel, _number(step.node, "alpha"), rows_first=rows_first
+    )
+    name, beta = _offset(step)
+    bias = None
+    if name and _per_feature(lift, name, features, product):
+        bias = bias_of(lift, step, name, features, beta)
+    made = convolution(lift, step, view, kernel, features, (weight, bias))
+    made = made.regrouped(product.result(made, len(step.target or ())))
+    if name and bias is None:
+        made = _added(lift, step, made, name, beta)
+    return _activated(lift, step, made)
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A matrix product as y = W x, whichever side its weight is on."""
+
+    view: View
+    """View of the data, its groups in another order: the axis that is summed over comes last."""
+    place: int
+    """Where the features of the result go among the other axes."""
+    weight: int
+    """Input with the weight."""
+    rows_first: bool
+    """Whether the weight is stored [M, K], one row per feature."""
+
+    def result(self, made: View, rank: int) -> Groups:
+        """The result's groups from those of the convolution; leading 1s that the weight adds are empty."""
+        *rest, features = made.groups
+        rest.insert(self.place, features)
+        return (*((),) * max(0, rank - len(rest)), *rest)
+
+
+def product_of(lift: Lift, step: Step) -> Product:
+    """The product x W or W x, transposed or not. Raises Unliftable for batches inside a transposition."""
+    places, node = operands(lift.native, step.fact), step.node
+    view = step.view_of(places.data)
+    if any(node.attribute(name) for name in ("transBatchA", "transBatchB")):
+        raise Unliftable(f"{node.op} {step.fact.label} transposes over its batches")
+    left = places.data < places.weight
+    groups = list(view.groups)
+    if node.attribute("transA" if left else "transB") and len(groups) > 1:
+        groups[-2:] = groups[:-3:-1]
+    if left or len(groups) < 2:
+        return Product(
+            view.regrouped(tuple(groups)), len(groups) - 1, places.weight, bool(node.attribute("transB"))
+        )
+    taken = groups.pop(-2)
+    turned = view.regrouped((*groups, taken))
+    return Product(turned, len(groups) - 1, places.weight, not node.attribute("transA"))
+
+
+def matrix_of(lift: Lift, name: str) -> Source:
+    """A weight as one matrix. Raises Unliftable where it is several, or its shape is unknown."""
+    matrix = source(lift, name)
     if matrix is None or len(matrix.dims) < 2:
         raise Unliftable("the shape of its weight is unknown")
-    kernel = kernel_of(view, matrix.dims[-1 if step.node.attribute("transB") else -2])
-    weight, features = weight_of(lift, step, view, matrix, kernel, alpha)
-    bias = None
-    if step.node.op in ("Gemm", "FusedGemm") and step.has(2) and beta != 0:
-        bias = bias_of(lift, step, step.node.inputs[2], features, beta)
-    return _activated(lift, step, convolution(lift, step, view, kernel, features, (weight, bias)))
+    if any(size != 1 for size in matrix.dims[:-2]):
+        raise Unliftable(f"its weight {name} is a stack of matrices")
+    return matrix
+
+
+def _offset(step: Step) -> tuple[str, float]:
+    """Name and factor of C; "" where there is none or its factor is 0."""
+    beta = _number(step.node, "beta")
+    given = step.node.op in ("Gemm", "FusedGemm") and step.has(2) and beta != 0
+    return (step.node.inputs[2], beta) if given else ("", beta)
+
+
+def _per_feature(lift: Lift, name: str, features: int, product: Product) -> bool:
+    """Whether C is one number, or one per feature, so that it is the bias of a convolution."""
+    stored = source(lift, name)
+    if stored is None:
+        raise Unliftable("its bias has not one number per feature")
+    sizes = (1, 1, *stored.dims)[-2:]
+    other = sizes[0] if product.place else sizes[1]
+    return prod(stored.dims) == 1 or (other == 1 and prod(sizes) == features)
+
+
+def _added(lift: Lift, step: Step, made: View, name: str, beta: float) -> View:
+    """C with a number per image, behind the convolution; the layer ends there."""
+    from onnxscope.rewrite.rules.pointwise import constant_twin
+
+    if lift.options.batch == "free":
+        raise Unliftable("its bias differs per row of the batch, which --batch free would change")
+    twin = constant_twin(lift, step, name, made, step.target or (), beta)
+    result = lift.builder.emit(step.place, "Add", (made.twin, twin), like=step.output)
+    bias = Tensors(name, twin, PERMUTED if beta == 1 else FOLDED)
+    lift.layers[result] = replace(lift.layers.pop(made.twin), result=result, bias=bias)
+    return replace(made, twin=result)
 
 
 def stays(lift: Lift, step: Step) -> Answer:
@@ -68,10 +151,12 @@ def _check(lift: Lift, step: Step, view: View) -> None:
 
 def check_view(view: View) -> None:
     """Raise Unliftable where a layer's inner axis isn't the features of one image."""
-    if not view.groups or (1 not in view.groups[-1] and view.channels != 1):
-        raise Unliftable("its inner axis is no feature axis of a map")
+    if view.groups[-1] == (0,):
+        raise Unliftable("it sums over the batch")
     if 0 in view.groups[-1]:
         raise Unliftable("the reshape in front of it merges the batch with its features")
+    if not view.groups or (1 not in view.groups[-1] and view.channels != 1):
+        raise Unliftable("its inner axis is no feature axis of a map")
     if any(len(group) > 1 for group in view.groups[:-1]):
         raise Unliftable("its rows are merged axes of a map")
 
@@ -96,10 +181,16 @@ def kernel_of(view: View, inputs: int) -> tuple[int, ...]:
 
 
 def weight_of(
-    lift: Lift, step: Step, view: View, matrix: Source, kernel: tuple[int, ...], alpha: float
+    lift: Lift,
+    step: Step,
+    view: View,
+    matrix: Source,
+    kernel: tuple[int, ...],
+    alpha: float,
+    *,
+    rows_first: bool,
 ) -> tuple[Tensors, int]:
-    """The weight [K, M] or [M, K] as [M, C, *kernel], and M."""
-    rows_first = bool(step.node.attribute("transB"))
+    """The weight [K, M], or [M, K] with `rows_first`, as [M, C, *kernel], and M."""
     inputs, features = matrix.dims[-2:][::-1] if rows_first else matrix.dims[-2:]
     if matrix.turned:
         rows_first = not rows_first
@@ -166,7 +257,7 @@ def convolution(
         ),
     )
     fact = owner.fact if owner else step.fact
-    source_name = owner.input if owner else step.node.inputs[FULLY_CONNECTED[step.node.op].data]
+    source_name = owner.input if owner else step.node.inputs[operands(lift.native, step.fact).data]
     lift.layers[result] = Layer(
         fact, view, result, source_name, step.output, kernel, channels, features, weight, bias, form, reason
     )

@@ -141,19 +141,19 @@ class _Axis:
     group: Group
 
 
-def constant_twin(lift: Lift, step: Step, name: str, view: View, target: Shape) -> str:
-    """A constant that broadcasts to an original value, so that it broadcasts to the twin alike."""
+def constant_twin(lift: Lift, step: Step, name: str, view: View, target: Shape, scale: float = 1.0) -> str:
+    """A constant, times `scale`, that broadcasts to an original value: so that it does to the twin."""
     stored = source(lift, name)
     if stored is None:
         raise Unliftable("the shape of a constant is unknown")
-    if all(size == 1 for size in stored.dims) and len(stored.dims) <= view.rank:
+    if scale == 1.0 and all(size == 1 for size in stored.dims) and len(stored.dims) <= view.rank:
         return name
     groups = view.groups[len(target) - len(stored.dims) :]
     axes = [_Axis(size, group) for size, group in zip(stored.dims, groups, strict=True)]
     sizes = _sizes(lift, axes, view)
     order = [axis for axis in sizes if sizes[axis] != 1]
     dims = tuple(sizes[axis] for axis in order)
-    recipe = Recipe(dims, tuple(sorted(range(len(order)), key=lambda i: order[i])))
+    recipe = Recipe(dims, tuple(sorted(range(len(order)), key=lambda i: order[i])), scale)
     full = [1] * view.rank
     for axis in order:
         full[axis] = sizes[axis]

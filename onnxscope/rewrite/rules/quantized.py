@@ -64,9 +64,7 @@ def q_gemm(lift: Lift, step: Step) -> Answer:
     view, node = step.view, step.node
     check_view(view)
     if not (step.has(7) and step.has(8)):
-        raise Unliftable(
-            f"QGemm {step.fact.label} gives floats, QLinearConv integers; --form rows keeps it"
-        )
+        raise Unliftable(f"QGemm {step.fact.label} gives floats, QLinearConv integers; --form rows keeps it")
     if node.attribute("transA") or node.attribute("alpha") not in (None, 1.0):
         raise Unliftable(f"QGemm {step.fact.label} has transA or alpha, a QLinearConv hasn't")
     if not all(step.constant(i) for i in (1, 2, *range(3, len(node.inputs))) if step.has(i)):
@@ -75,7 +73,8 @@ def q_gemm(lift: Lift, step: Step) -> Answer:
     if matrix is None or len(matrix.dims) != 2:
         raise Unliftable("the shape of its weight is unknown")
     kernel = kernel_of(view, matrix.dims[-1 if node.attribute("transB") else -2])
-    weight, features = weight_of(lift, step, view, matrix, kernel, 1.0)
+    rows_first = bool(node.attribute("transB"))
+    weight, features = weight_of(lift, step, view, matrix, kernel, 1.0, rows_first=rows_first)
     bias = bias_of(lift, step, node.inputs[6], features) if step.has(6) else None
     fixed = (*node.inputs[1:3], weight.candidate, *node.inputs[4:6], *node.inputs[7:9])
     inputs = (view.twin, *fixed, *([bias.candidate] if bias else []))
