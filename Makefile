@@ -1,11 +1,11 @@
-# make report | test | lint | corpus | corpus-convert | bench | models | docs: each sets up what it needs in $(VENV) first.
+# make report | test | lint | corpus | corpus-convert | sweep | bench | models | docs: each sets up what it needs in $(VENV) first.
 PYTHON ?= python3
 VENV   ?= .venv
 MODEL  ?= models/mnist_conv.onnx
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help report test test-providers lint corpus corpus-convert bench models docs clean
+.PHONY: help report test test-providers lint corpus corpus-convert sweep bench models docs clean
 
 help:
 	@echo 'make report   set up $(VENV) and run: onnxscope report $(MODEL)   (MODEL=path for another file)'
@@ -14,6 +14,7 @@ help:
 	@echo 'make lint     ruff, mypy and import-linter'
 	@echo 'make corpus   hydrate the corpus into .cache/corpus (about 7 GB) and check every graph against its truth'
 	@echo 'make corpus-convert   convert every graph of the corpus, compare at native and larger sizes'
+	@echo 'make sweep    verify every right conversion of the corpus with 20 seeds, and every wrong one (hours)'
 	@echo 'make bench    time and memory of a report against the peers'
 	@echo 'make models   build the teaching networks of models/ again'
 	@echo 'make docs     API pages into .cache/docs'
@@ -53,6 +54,9 @@ corpus: $(VENV)/stamp-test
 
 corpus-convert: $(VENV)/stamp-test
 	$(BIN)/python tests/corpus_convert.py $(ARGS)
+
+sweep: $(VENV)/stamp-test
+	$(BIN)/python tests/proof_sweep.py $(ARGS)
 
 bench: $(VENV)/stamp-bench
 	$(BIN)/python benchmarks/report.py $(ARGS)

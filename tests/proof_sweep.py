@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
@@ -85,8 +86,9 @@ def judged(path: Path, target: str, seed: int, trials: int) -> dict[str, Any]:
     start = time.perf_counter()
     try:
         found = verify(Request(str(path), target, trials=trials, seed=seed))
-    except OnnxscopeError as error:
-        return {"ok": False, "reason": f"error: {error}"[:300], "named": []}
+    except OnnxscopeError as error:  # exit code 4: the runtime refuses the file, and says at which node
+        nodes = re.findall(r"Name:'([^']*?)(?:/Conv)?'", str(error))
+        return {"ok": False, "reason": f"error: {error}"[:300], "named": nodes}
     except Exception as error:  # our own mistake: counted, and never taken for a catch
         return {"ok": True, "reason": f"CRASH {error!r}"[:300], "named": []}
     outputs = [row for run in found.runs for row in run.outputs]

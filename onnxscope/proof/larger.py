@@ -1,17 +1,21 @@
-"""`--dense`: a conversion at a larger input size, its head on every window of the feature map."""
+"""A conversion at an input larger than the native one: what a map of one cell can't show.
+
+A softmax over the wrong axis, for one, or a stride in the head, is right while the map has one cell.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxscope.analysis.shapes import infer
 from onnxscope.errors import RuntimeFailure, UsageError
-from onnxscope.expr import bind
+from onnxscope.expr import Expr, Size, bind, symbols
 from onnxscope.proof import dense, inputs
-from onnxscope.proof.inputs import Draw
+from onnxscope.proof.inputs import Draw, Feeds
 from onnxscope.proof.interface import InputPair, fed
 from onnxscope.proof.result import DenseResult
 from onnxscope.proof.setting import Pair
@@ -20,71 +24,158 @@ if TYPE_CHECKING:
     from onnxscope.proof.links import HeadLink
 
 
-CELLS = (2, 3)
-"""Map size of the check that runs unasked; unlike, so that height and width can't change places unseen."""
+CELLS: dict[int, tuple[int, ...]] = {1: (3,), 2: (2, 3), 3: (2, 3, 2)}
+"""Spatial axes -> map size of the check that runs unasked; neighbours are unlike, so that they can't change
+places unseen."""
 SEARCHED = 4096
 """Input size in pixels up to which a map of that size is looked for."""
 
 
-def unasked(pair: Pair, native: Draw, notes: list[str]) -> tuple[DenseResult, ...]:
-    """The check on a small map, for a conversion whose input may be larger: what the native size can't show.
+@dataclass(frozen=True, slots=True)
+class Larger:
+    """An input size at which the candidate makes a map."""
 
-    A softmax over the wrong axis, for one, is right while the map has one cell. Not for heavy models.
+    image: str
+    """The input that grows."""
+    axes: tuple[int, ...]
+    """Its spatial axes, in the order of the map's."""
+    draw: Draw
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """The image's spatial size."""
+        return tuple(self.draw.shapes[self.image][axis] for axis in self.axes)
+
+
+def small_map(pair: Pair, native: Draw) -> Larger | None:
+    """The smallest input whose feature map makes CELLS cells; None where no free input grows it.
+
+    `native` is a trial at the size that the original takes: it gives every other size. Not for heavy models.
     """
-    size = None if pair.setting.heavy or pair.setting.request.dense else _map_size(pair)
-    if size is None:
+    setting = pair.setting
+    if not setting.heads or setting.heavy:
+        return None
+    head = setting.heads[0]
+    sizes = (setting.candidate_facts.value(head.feature_map).shape or ())[2:]
+    cells = CELLS.get(len(sizes))
+    wanted = _map_of(head, cells) if cells else None
+    if wanted is None or len(wanted) != len(sizes):
+        return None
+    bound = [_bound(size, number) for size, number in zip(sizes, wanted, strict=True)]
+    found = _places(pair, [place for place in bound if place is not None])
+    if len(found) != len(sizes):
+        return None
+    (image, *others), axes = {name for name, _, _ in found}, tuple(axis for _, axis, _ in found)
+    return None if others else _larger(pair, native, image, axes, [number for _, _, number in found])
+
+
+def _map_of(head: HeadLink, cells: tuple[int, ...]) -> tuple[int, ...]:
+    """The feature map of which the head makes that many cells (one, where its pool stays global)."""
+    if head.pool is not None and head.pool_kernel is None:
+        return cells
+    window = head.window or head.layers[0].kernel
+    return tuple(size + more - 1 for size, more in zip(window, cells, strict=False))
+
+
+def _bound(size: Size, wanted: int) -> tuple[str, int] | None:
+    """(symbol, number) that makes a size of the map what is wanted."""
+    free = {symbol.name for symbol in symbols(size)} if isinstance(size, Expr) else set()
+    if len(free) != 1:
+        return None
+    (name,) = free
+    found = next((number for number in range(1, SEARCHED) if bind(size, {name: number}) == wanted), None)
+    return None if found is None else (name, found)
+
+
+def _places(pair: Pair, bound: Sequence[tuple[str, int]]) -> list[tuple[str, int, int]]:
+    """(input, axis, number) of each symbol, where it stands for one axis of one input."""
+    declared = {
+        (info.name, axis): inputs.symbol_of(
+            InputPair(info.name, info.type.dtype, info.type.shape or ()), axis
+        )
+        for info in fed(pair.setting.candidate).values()
+        for axis, size in enumerate(info.type.shape or ())
+        if not isinstance(size, int)
+    }
+    found: list[tuple[str, int, int]] = []
+    for name, number in bound:
+        where = [place for place, symbol in declared.items() if symbol == name]
+        found += [(*where[0], number)] if len(where) == 1 else []
+    return found
+
+
+def _larger(
+    pair: Pair, native: Draw, image: str, axes: tuple[int, ...], size: Sequence[int]
+) -> Larger | None:
+    if image not in native.shapes:
+        return None
+    grown = dict(zip(axes, size, strict=True))
+    shape = tuple(grown.get(axis, number) for axis, number in enumerate(native.shapes[image]))
+    draw = Draw(pair.setting.request.seed, "signed", {**native.shapes, image: shape})
+    return Larger(image, axes, draw)
+
+
+def feeds(pair: Pair, larger: Larger, native: Draw) -> Feeds:
+    """The inputs at the larger size: a seeded image, every other input as in the native trial."""
+    setting = pair.setting
+    grown = [p for p in setting.inputs if p.name == larger.image]
+    others = inputs.feeds(native, setting.inputs, setting.ranges)
+    return {**others, **inputs.feeds(larger.draw, grown, setting.ranges)}
+
+
+def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -> tuple[DenseResult, ...]:
+    """The check on a small map, for a conversion whose input may be larger."""
+    if larger is None or pair.setting.request.dense:
         return ()
     try:
-        return (check(pair, size, native, notes, border=False),)
+        return (_checked(pair, larger, native, notes, border=False),)
     except (RuntimeFailure, UsageError) as error:
-        notes.append(f"not run at {size[0]}x{size[1]}: {error}")
+        if not pair.second.worker.alive:
+            raise
+        notes.append(f"not run at {shown(larger.size)}: {error}")
         return ()
 
 
-def _map_size(pair: Pair) -> tuple[int, int] | None:
-    """The smallest input whose map has CELLS cells; None where there is no map of a free NCHW input."""
-    candidate = pair.setting.candidate
-    declared = [info.type.shape for info in candidate.graph.inputs if len(info.type.shape or ()) == 4]
-    if not pair.setting.heads or len(declared) != 1 or declared[0] is None:
-        return None
-    names = declared[0][2:]
-    if isinstance(declared[0][1], str) or not all(isinstance(name, str) for name in names):
-        return None
-    facts = infer(candidate)
-    maps = [facts.value(info.name).shape for info in candidate.graph.outputs]
-    found = next((shape for shape in maps if shape is not None and len(shape) == 4), None)
-    if found is None:
-        return None
-    sizes = tuple(
-        next((n for n in range(1, SEARCHED) if bind(form, {str(name): n}) == cells), None)
-        for form, name, cells in zip(found[2:], names, CELLS, strict=True)
-    )
-    return (sizes[0], sizes[1]) if sizes[0] and sizes[1] else None
+def shown(size: Sequence[int]) -> str:
+    """Sizes as they are typed: 384x384."""
+    return "x".join(map(str, size))
 
 
-def check(
-    pair: Pair, size: tuple[int, int], native: Draw, notes: list[str], *, border: bool = True
-) -> DenseResult:
+def check(pair: Pair, size: tuple[int, int], native: Draw, notes: list[str]) -> DenseResult:
     """The candidate at one input size against the original's head on all windows, and on all image crops.
 
     `native` is a trial at the size that the original takes. Raises UsageError where the candidate is no
     conversion to a map, or has no input with two spatial axes.
     """
-    setting = pair.setting
-    if not setting.heads:
+    if not pair.setting.heads:
         raise UsageError(
-            "--dense needs a candidate that onnxscope converted", where=setting.request.candidate
+            "--dense needs a candidate that onnxscope converted", where=pair.setting.request.candidate
         )
-    image = _image(pair)
-    head = setting.heads[0]
-    shape = (1, native.shapes[image.name][1], *size)
-    value = _drawn(pair, image, shape)
+    image, axes = _image(pair)
+    larger = _larger(pair, native, image, axes, size)
+    if larger is None:
+        raise UsageError(f"--dense: no trial has the input {image}")
+    return _checked(pair, larger, native, notes, border=True)
+
+
+def _image(pair: Pair) -> tuple[str, tuple[int, ...]]:
+    """The input with height and width, and where these are: free axes that the map depends on, else NCHW."""
+    found = [p for p in pair.setting.inputs if len(p.sizes) == 4]
+    if len(found) != 1:
+        raise UsageError("--dense needs exactly one input with height and width")
+    shape = pair.setting.candidate_facts.value(pair.setting.heads[0].feature_map).shape or ()
+    free = [(s.name, 0) for size in shape[2:] if isinstance(size, Expr) for s in symbols(size)]
+    places = _places(pair, list(dict.fromkeys(free)))
+    axes = tuple(axis for name, axis, _ in places if name == found[0].name)
+    return found[0].name, axes if len(axes) == 2 else (2, 3)
+
+
+def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, border: bool) -> DenseResult:
+    setting, head = pair.setting, pair.setting.heads[0]
     names = [info.name for info in setting.original.graph.outputs if info.name in setting.interface.outputs]
-    setting.progress(f"dense {size[0]}x{size[1]}")
-    others = {
-        n: a for n, a in inputs.feeds(native, setting.inputs, setting.ranges).items() if n != image.name
-    }
-    found = pair.candidate({image.name: value, **others}, [head.feature_map, *names], pair.level)
+    setting.progress(f"dense {shown(larger.size)}")
+    given = feeds(pair, larger, native)
+    found = pair.candidate(given, [head.feature_map, *names], pair.level)
     outputs = {name: found[name] for name in names if _is_map(found[name], head)}
     if not outputs:
         raise UsageError(
@@ -92,7 +183,6 @@ def check(
             where=setting.request.candidate,
             help="convert with --output map --size dynamic",
         )
-    batch = _baked_batch(pair)
     result = dense.window_check(
         setting.original,
         head,
@@ -101,29 +191,19 @@ def check(
         pair.first,
         folder=setting.folder,
         seed=setting.request.seed,
-        batch=batch,
-        others=others,
+        batch=_baked_batch(pair),
+        others={name: value for name, value in given.items() if name != larger.image},
         arithmetic=setting.arithmetic(tf32=pair.tf32),
     )
     outcome = result.comparison
-    effect = _border(pair, image, value, outputs, native, batch, notes) if border else None
-    return DenseResult(size, result.windows, outcome.max_abs, outcome.limit, effect, outcome.ok)
-
-
-def _image(pair: Pair) -> InputPair:
-    found = [p for p in pair.setting.inputs if len(p.sizes) == 4]
-    if len(found) != 1:
-        raise UsageError("--dense needs exactly one input with height and width")
-    return found[0]
-
-
-def _drawn(pair: Pair, image: InputPair, shape: tuple[int, ...]) -> Any:
-    draw = Draw(pair.setting.request.seed, "signed", {image.name: shape})
-    return inputs.feeds(draw, [image], pair.setting.ranges)[image.name]
+    effect = _border(pair, larger, given[larger.image], outputs, native, notes) if border else None
+    return DenseResult(larger.size, result.windows, outcome.max_abs, outcome.limit, effect, outcome.ok)
 
 
 def _is_map(value: Any, head: HeadLink) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim == 2 + len(head.window)
+    """Whether an output has the spatial axes of the feature map."""
+    spatial = len(head.window or head.layers[0].kernel)
+    return isinstance(value, np.ndarray) and value.ndim == 2 + spatial
 
 
 def _baked_batch(pair: Pair) -> int | None:
@@ -135,32 +215,27 @@ def _baked_batch(pair: Pair) -> int | None:
 
 
 def _border(
-    pair: Pair,
-    image: InputPair,
-    value: Any,
-    outputs: dict[str, Any],
-    native: Draw,
-    batch: int | None,
-    notes: list[str],
+    pair: Pair, larger: Larger, value: Any, outputs: Mapping[str, Any], native: Draw, notes: list[str]
 ) -> float | None:
     """Largest difference between the map and the original on crops: what padding does, never a verdict."""
     name, cells = next(iter(outputs.items()))
-    size = native.shapes[image.name][2:]
-    grown = [n - s for n, s in zip(value.shape[2:], size, strict=True)]
+    size = tuple(native.shapes[larger.image][axis] for axis in larger.axes)
+    grown = [n - s for n, s in zip(larger.size, size, strict=True)]
     steps = [g // (c - 1) if c > 1 else 1 for g, c in zip(grown, cells.shape[2:], strict=True)]
     if any(g < 0 for g in grown) or any(step < 1 for step in steps):
         return None
     try:
         effect = dense.border_effect(
             pair.setting.request.original,
-            image.name,
+            larger.image,
             value,
             name,
             cells,
             size,
             steps,
             pair.first,
-            batch=batch,
+            batch=_baked_batch(pair),
+            axes=larger.axes,
         )
     except (RuntimeFailure, ValueError) as error:
         notes.append(f"border effect not measured: {error}")
@@ -168,5 +243,5 @@ def _border(
     text = (
         f"{effect.equal} of {effect.by_cell.size} cells equal, argmax agreement {effect.argmax_agreement:.2f}"
     )
-    notes.append(f"dense {value.shape[2]}x{value.shape[3]} against image crops: {text}")
+    notes.append(f"dense {shown(larger.size)} against image crops: {text}")
     return effect.largest if effect.largest < inf else None

@@ -198,8 +198,11 @@ def dense(
     factor: float,
 ) -> Comparison:
     """A fully connected layer against pairs of (map [N, C, *S], result [N, F, *S']), each window a row."""
-    views = [windows(_as_map(given, len(link.kernel)), link.kernel, link.dilations) for given, _ in pairs]
+    maps = [_as_map(given, len(link.kernel)) for given, _ in pairs]
     results = [rows(result) for _, result in pairs]
+    if any(_smaller(value, link.kernel) for value in maps):
+        return _misfit(results[0])
+    views = [windows(value, link.kernel, link.dilations) for value in maps]
     total, extra = Comparison(), layer.alpha != 1.0 or link.weight.how == "folded"
     split = _split(layer.inputs, link)
     for start in range(0, layer.outputs, layer.block_rows):
@@ -219,6 +222,11 @@ def dense(
                 limit = limits.of_sums(found, arithmetic, factor)
                 total = total.merged(limits.compare(given, found.y, limit))
     return total
+
+
+def _smaller(value: Array, kernel: Sequence[int]) -> bool:
+    """Whether a map [N, C, *S] has no window of a kernel (its result then came from a pad)."""
+    return any(size < wide for size, wide in zip(value.shape[2:], kernel, strict=True))
 
 
 def _misfit(result: Array) -> Comparison:
@@ -245,6 +253,8 @@ def pool(head: HeadLink, pairs: Sequence[tuple[Array, Array]], arithmetic: Arith
         spatial = given.ndim - 2
         kernel = head.pool_kernel or given.shape[2:]
         if head.pool_kernel is None and result.shape[2:] not in ((), (1,) * spatial):
+            return _misfit(result)
+        if _smaller(given, kernel):
             return _misfit(result)
         view = windows(given, kernel).reshape(-1, given.shape[1], prod(kernel))
         flat = rows(result)

@@ -67,7 +67,8 @@ class LayerResult:
 class DenseResult:
     """The head on every window of a larger map."""
 
-    size: tuple[int, int]
+    size: tuple[int, ...]
+    """Spatial size of the input, in pixels: (H, W), or as many axes as it has."""
     windows: int
     max_abs: float
     limit: float

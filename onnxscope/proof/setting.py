@@ -62,6 +62,11 @@ class Setting:
         return infer(self.original)
 
     @cached_property
+    def candidate_facts(self) -> Facts:
+        """Shapes of the candidate, free sizes left free."""
+        return infer(self.candidate)
+
+    @cached_property
     def ranges(self) -> dict[str, tuple[int, int]]:
         """Lowest and highest value of integer inputs that are indices."""
         return inputs.ranges_of(self.facts, self.inputs)
@@ -166,9 +171,15 @@ class Pair:
 def named(
     runner: ProviderRunner, path: str, feeds: Feeds, names: list[str] | None, level: Optimization
 ) -> dict[str, Any]:
-    """One run of a file. Raises RuntimeFailure, naming the file."""
+    """One run of a file. Raises RuntimeFailure, naming the file and, where it fails unfused too, the node."""
     try:
         return runner.run(path, feeds, names, optimization=level)
     except RuntimeFailure as error:
-        error.where = error.where or os.fspath(path)
-        raise
+        failure = error
+    if level != "none" and runner.worker.alive:
+        try:
+            runner.run(path, feeds, names, optimization="none")
+        except RuntimeFailure as error:
+            failure = error  # a fused node's name is the runtime's own
+    failure.where = failure.where or os.fspath(path)
+    raise failure

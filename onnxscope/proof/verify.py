@@ -6,10 +6,12 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure
 from onnxscope.proof import exact, halves, larger, latency, local, providers, trials, values, weights
+from onnxscope.proof.inputs import Draw
 from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verification, WeightCounts
 from onnxscope.proof.setting import Pair, Setting, opened
 from onnxscope.proof.trials import Drawn, Outcome
@@ -143,7 +145,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     if pair.level == "basic":
         notes.append("large weights: run with basic optimisation and no prepacking, not as deployed")
     draw = outcome.drawn[0].draw
-    wide = larger.unasked(pair, draw, notes)
+    wide = larger.unasked(pair, larger.small_map(pair, draw), draw, notes)
     wide += tuple(larger.check(pair, size, draw, notes) for size in setting.request.dense)
     timed = latency.measure(pair, draw, notes) if setting.request.latency else None
     first = next((layer.name for layer in layers if not layer.ok), None)
@@ -211,6 +213,7 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
     setting.progress("layers in float64")
     names = list(local.names(steps))
     drawn = [pair.candidate(trial.feeds, names, pair.level) for trial in outcome.drawn[:LOCAL_TRIALS]]
+    drawn += _on_small_map(pair, outcome.drawn[0].draw, names)
     found = local.check(
         setting.original,
         steps,
@@ -221,6 +224,19 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
     )
     notes.extend(found.notes)
     return list(found.layers)
+
+
+def _on_small_map(pair: Pair, native: Draw, names: list[str]) -> list[dict[str, Any]]:
+    """The candidate's values at an input whose map has several cells; [] where it takes none."""
+    found = larger.small_map(pair, native)
+    if found is None:
+        return []
+    try:
+        return [pair.candidate(larger.feeds(pair, found, native), names, pair.level)]
+    except RuntimeFailure:
+        if not pair.second.worker.alive:
+            raise
+        return []  # `larger.unasked` says so
 
 
 def _random_note(setting: Setting, notes: list[str]) -> None:

@@ -41,7 +41,9 @@ def test_a_softmax_over_the_wrong_axis_of_the_map_is_caught(original: Path, conv
     wrong = converted.with_name("wrong.onnx")
     onnx.save(model, wrong)
     found = verify(Request(str(original), str(wrong), trials=1))
-    assert (found.equivalent, found.reason) == (False, "dense")
+    assert (found.equivalent, found.reason) == (False, "layers")
+    assert found.runs[0].first_divergence == "y"
+    assert [row.ok for row in found.runs[0].dense] == [False]
     assert all(output.ok for output in found.runs[0].outputs)  # the native size shows nothing
 
 
@@ -50,3 +52,49 @@ def test_the_right_conversion_passes_on_a_small_map(original: Path, converted: P
     assert found.equivalent
     (dense,) = found.runs[0].dense
     assert (dense.windows, dense.ok, dense.border_effect) == (6, True, None)
+
+
+@pytest.mark.parametrize(("key", "value"), [("strides", 2), ("pads", 1)])
+def test_a_stride_or_a_pad_of_the_head_is_caught(
+    original: Path, converted: Path, key: str, value: int
+) -> None:
+    """A stride shows nothing at one cell; a pad, on a map smaller than the kernel, makes cells of its own."""
+    model = onnx.load(converted)
+    conv = next(node for node in model.graph.node if "g" in node.output)
+    sizes = [value] * (2 if key == "strides" else 4)
+    kept = [attribute for attribute in conv.attribute if attribute.name != key]
+    del conv.attribute[:]
+    conv.attribute.extend([*kept, onnx.helper.make_attribute(key, sizes)])
+    wrong = converted.with_name("wrong.onnx")
+    onnx.save(model, wrong)
+    found = verify(Request(str(original), str(wrong), trials=1))
+    assert not found.equivalent
+    assert found.runs[0].first_divergence in ("g", "g (impulses)")
+
+
+LAYOUTS = {
+    "channels last": (["t = Transpose(x) perm=[0,3,1,2]", "c = Conv(t, k) strides=[2,2]"], "1,7,7,3", 2),
+    "1-D": (["c = Conv(x, k) strides=[2]"], "1,3,7", 1),
+    "3-D": (["c = Conv(x, k) strides=[2,2,2]"], "1,3,7,7,7", 3),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_other_layouts_are_checked_on_a_small_map_too(tmp_path: Path, layout: str) -> None:
+    front, shape, spatial = LAYOUTS[layout]
+    draw = np.random.default_rng(1)
+    sizes = {"k": (4, 3, *(3,) * spatial), "w": (4 * 3**spatial, 5), "b": (5,)}
+    stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    lines = [*front, "r = Relu(c)", "f = Flatten(r)", "g = Gemm(f, w, b)", "y = Softmax(g) axis=1"]
+    before, after = tmp_path / "net.onnx", tmp_path / "map.onnx"
+    save(net(lines, opset=13, x=shape, **stored), before)
+    onnxscope.convert(str(before), str(after), verify=False)
+    found = verify(Request(str(before), str(after), trials=1))
+    (dense,) = found.runs[0].dense
+    assert (found.equivalent, dense.ok, dense.windows) == (True, True, {1: 3, 2: 6, 3: 12}[spatial])
+    model = onnx.load(after)
+    (softmax,) = [node for node in model.graph.node if node.op_type == "Softmax"]
+    softmax.attribute[0].i = 2
+    onnx.save(model, after)
+    wrong = verify(Request(str(before), str(after), trials=1)).runs[0]
+    assert (wrong.first_divergence, [row.ok for row in wrong.dense]) == ("y", [False])
