@@ -283,6 +283,9 @@ class Oddity:
 
     where: str
     message: str
+    kind: str = ""
+    """What is odd, for those who look for it: `utf8` a text, `attribute` an attribute's type or value,
+    `field` where a tensor's numbers stand; "" for the rest."""
 
 
 @dataclass(frozen=True)

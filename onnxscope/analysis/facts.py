@@ -19,6 +19,8 @@ class Problem:
     where: str
     """Scope and node or value name."""
     message: str
+    kind: str = ""
+    """`no-window` where the input of a convolution or pool is smaller than its kernel; "" for the rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,8 @@ class _Scope:
             rule = registry.find(domain_of(node.domain), node.op, self.opset.get(domain_of(node.domain)))
             self._keep(node, rule, Inferred(unknown_macs=rule is None or rule.multiplies), answered=False)
 
-    def _problem(self, where: str, message: str) -> None:
-        self.engine.problems.append(Problem(f"{self.path}{where}", message))
+    def _problem(self, where: str, message: str, kind: str = "") -> None:
+        self.engine.problems.append(Problem(f"{self.path}{where}", message, kind))
 
     def label(self, node: Node) -> str:
         return self.graph.labels[node.index]
@@ -167,7 +167,8 @@ class _Scope:
         except (Unanswered, FileError) as stop:
             answered = False
             inferred = Inferred(unknown_macs=rule is None or rule.multiplies)
-            self._problem(self.label(node), f"{node.op}: {stop}")
+            kind = stop.kind if isinstance(stop, Unanswered) else ""
+            self._problem(self.label(node), f"{node.op}: {stop}", kind)
         for what, left, right in inferred.agree:
             if isinstance(left, int) and isinstance(right, int) and left != right:
                 self._problem(self.label(node), f"{node.op}: {what} don't match: {left} and {right}")

@@ -169,7 +169,7 @@ def duplicate_interface_name(model: Model) -> Iterator[Finding]:
     """Two inputs or two outputs share one name.
 
     What it flags:
-        A graph whose list of inputs, or of outputs, names a value twice.
+        A graph whose list of inputs, or of outputs, names a value twice; a function whose attributes do.
 
     Why it matters:
         Values are fed and fetched by name: one of the two can't be reached. The checker refuses it.
@@ -193,6 +193,11 @@ def duplicate_interface_name(model: Model) -> Iterator[Finding]:
             for name, count in repeats(info.name for info in infos).items():
                 text = f"duplicate {what}: {name!r} is listed {count} times"
                 yield duplicate_interface_name.finding(f"{place.path}{name}", text, count=count)
+    for function in model.functions:
+        names = [*function.attributes, *(attribute.name for attribute in function.defaults)]
+        for name, count in repeats(names).items():
+            text = f"duplicate attribute of function {function.name!r}: {name!r} is listed {count} times"
+            yield duplicate_interface_name.finding(f"{function.domain}.{function.name}", text, count=count)
 
 
 @check("OX125", "duplicate-metadata-key", severity="warning")

@@ -150,9 +150,8 @@ def empty_map(facts: Facts) -> Iterator[Finding]:
         ONNX Operators.md, Conv and pools: output size formula.
     """
     for problem in facts.problems:
-        _, found, sizes = problem.message.partition("no window fits: ")
-        if found:
-            yield empty_map.finding(problem.where, f"empty map: no window fits; {sizes}")
+        if problem.kind == "no-window":
+            yield empty_map.finding(problem.where, f"empty map: {problem.message}")
 
 
 @check("OX214", "container-output", severity="note")

@@ -166,7 +166,7 @@ def invalid_utf8(model: Model) -> Iterator[Finding]:
     Source:
         protobuf "Scalar Value Types": string; onnx.proto.
     """
-    texts = [oddity.message for oddity in model.oddities if "is not UTF-8" in oddity.message]
+    texts = [oddity.message for oddity in model.oddities if oddity.kind == "utf8"]
     if texts:
         yield invalid_utf8.finding(
             "model", f"{count_of(len(texts), 'text')} with invalid UTF-8: {texts[0]}", texts=len(texts)
@@ -264,8 +264,8 @@ def misplaced_numbers(model: Model) -> Iterator[Finding]:
     """A tensor's numbers stand in the wrong field, or in two.
 
     What it flags:
-        Numbers in a typed field that the element type doesn't use, numbers in two fields at once, and tensors
-        stored in segments.
+        Numbers in a field that the element type doesn't use (text in raw_data too), numbers in two fields, or
+        inside the file and outside of it, at once, and tensors stored in segments.
 
     Why it matters:
         Each reader picks another field: the same file gives different weights to different tools.
@@ -281,7 +281,7 @@ def misplaced_numbers(model: Model) -> Iterator[Finding]:
         onnx.proto, TensorProto: which field serves which type.
     """
     for oddity in model.oddities:
-        if "has numbers in" in oddity.message or "stored in segments" in oddity.message:
+        if oddity.kind == "field":
             yield misplaced_numbers.finding(oddity.where, f"{oddity.where} {oddity.message}")
 
 
@@ -290,7 +290,8 @@ def attribute_type_mismatch(model: Model) -> Iterator[Finding]:
     """An attribute says one type and holds another.
 
     What it flags:
-        Attributes whose declared type differs from the field that is filled, or that no release knows.
+        Attributes whose declared type differs from the field that is filled, or that no release knows, and
+        those that refer to an attribute of their function and hold a value of their own too.
 
     Why it matters:
         A reader that goes by the type finds the default value in its place, without a word.
@@ -306,6 +307,6 @@ def attribute_type_mismatch(model: Model) -> Iterator[Finding]:
         onnx.proto, AttributeProto.type.
     """
     for oddity in model.oddities:
-        if oddity.where.startswith("attribute "):
+        if oddity.kind == "attribute":
             text = f"attribute type mismatch: {oddity.where} {oddity.message}"
             yield attribute_type_mismatch.finding(oddity.where, text)

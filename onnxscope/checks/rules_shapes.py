@@ -120,7 +120,8 @@ def type_contradiction(facts: Facts) -> Iterator[Finding]:
     """A value declares another element type than the graph gives.
 
     What it flags:
-        Outputs and value_info entries whose declared element type differs from the computed one.
+        Outputs and value_info entries whose declared element type differs from the computed one, and
+        value_info entries of tensors without an element type.
 
     Why it matters:
         onnxruntime refuses the model ("Type Error"); other tools read the bytes wrongly.
@@ -146,6 +147,10 @@ def type_contradiction(facts: Facts) -> Iterator[Finding]:
             text = f"type contradiction of {info.name!r}: declared {dtypes.name_of(info.type.dtype)}, "
             text += f"computed {dtypes.name_of(value.dtype)}"
             yield at(type_contradiction.finding(info.name, text), info)
+    for info in facts.main.graph.values:
+        if info.type.kind == "tensor" and not info.type.dtype:
+            text = f"type contradiction of {info.name!r}: declared as a tensor without an element type"
+            yield at(type_contradiction.finding(info.name, text, "remove the entry"), info)
 
 
 @check("OX223", "sizes-that-do-not-fit", severity="error")

@@ -66,6 +66,40 @@ def schema(op: str, domain: str, version: int) -> Schema | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """One formal input of an op."""
+
+    name: str
+    variable: str
+    """Type variable that other operands may share (`T`); "" where there is none to share."""
+    dtypes: frozenset[int]
+    """Tensor element types that the op takes there, as `TensorProto.DataType`."""
+
+
+@cache
+def operands(op: str, domain: str, version: int) -> tuple[Operand, ...]:
+    """The formal inputs of an op, the last of which stands for all that follow; () for an unknown op."""
+    import onnx.defs
+
+    if schema(op, domain, version) is None:
+        return ()
+    found = []
+    for item in onnx.defs.get_schema(op, version, domain).inputs:
+        loose = item.option == onnx.defs.OpSchema.FormalParameterOption.Variadic and not item.is_homogeneous
+        codes = frozenset(filter(None, map(_element, item.types)))
+        found.append(Operand(item.name, "" if loose or "(" in item.type_str else item.type_str, codes))
+    return tuple(found)
+
+
+def _element(text: str) -> int:
+    """`tensor(float)` -> 1; 0 for sequences and other types that are no tensor."""
+    from onnx import TensorProto
+
+    inner = text.removeprefix("tensor(").removesuffix(")").upper()
+    return int(TensorProto.DataType.Value(inner)) if text.startswith("tensor(") else 0
+
+
 def _number(kind: object) -> int:
     value = getattr(kind, "value", kind)
     return int(value) if isinstance(value, int) else 0
@@ -88,6 +122,13 @@ def _first_versions(_release: int) -> dict[tuple[str, str], int]:
         key = (item.domain, item.name)
         found[key] = min(found.get(key, item.since_version), item.since_version)
     return found
+
+
+def newest_ir() -> int:
+    """The newest IR version that the installed onnx knows."""
+    import onnx
+
+    return int(onnx.IR_VERSION)
 
 
 @cache

@@ -85,7 +85,10 @@ class Decoder(Messages):
             reference = self.text(a, b)
         if 0xA0 in found:
             kind = found[0xA0][-1][1]
-        kind = self._checked_kind(kind, name, found) if not reference else kind
+        if not reference:
+            kind = self._checked_kind(kind, name, found)
+        elif any(tag in _HOLDS for tag in found):
+            self._note_attribute(name, f"refers to {reference!r} and holds a value too")
         value = None if reference else self._value(kind, found)
         return Attribute(name, value, kind, reference)
 
@@ -94,12 +97,13 @@ class Decoder(Messages):
         if not kind:
             return held[0] if held else 0
         if kind not in ATTRIBUTE_TAGS:
-            self.note(f"attribute {name!r}", f"has the type {kind}, which no ONNX release knows")
+            self._note_attribute(name, f"has the type {kind}, which no ONNX release knows")
         elif held and held != [kind] and set(held) != {kind}:
-            self.note(
-                f"attribute {name!r}", f"says that its type is {kind} but holds a value of type {held[0]}"
-            )
+            self._note_attribute(name, f"says that its type is {kind} but holds a value of type {held[0]}")
         return kind
+
+    def _note_attribute(self, name: str, message: str) -> None:
+        self.note(f"attribute {name!r}", message, "attribute")
 
     def _value(self, kind: int, found: dict[int, list[Field]]) -> AttributeValue:
         if kind not in ATTRIBUTE_TAGS:

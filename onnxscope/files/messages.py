@@ -7,7 +7,7 @@ Source: onnx.proto, TensorProto, SparseTensorProto, TypeProto, ValueInfoProto, S
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 
 from onnxscope import dtypes
@@ -47,7 +47,7 @@ class _Texts(dict[bytes, str]):
             text = str(body, "utf-8")
         except UnicodeDecodeError:
             text = str(body, "utf-8", "surrogateescape")
-            self.oddities.append(Oddity("model", f"a text is not UTF-8: {body[:60]!r}"))
+            self.oddities.append(Oddity("model", f"a text is not UTF-8: {body[:60]!r}", "utf8"))
         self[body] = text
         return text
 
@@ -63,9 +63,9 @@ class Messages:
         self.texts = _Texts(self.oddities)
         """UTF-8 bytes -> text. Names come again and again: as output, as input, in the value infos."""
 
-    def note(self, where: str, message: str) -> None:
+    def note(self, where: str, message: str, kind: str = "") -> None:
         """Record something that a reader would not expect."""
-        self.oddities.append(Oddity(where, message))
+        self.oddities.append(Oddity(where, message, kind))
 
     def descend(self, levels: int, position: int) -> None:
         """Count `levels` of nesting (negative on the way back). Raises WireError beyond protobuf's limit."""
@@ -141,7 +141,7 @@ class Messages:
         expected = dtypes.byte_size(dtype, prod(dims))
         stored = storage.RawData(self.source, start, end - start, expected, name)
         if expected != end - start:
-            self.note(f"tensor {name!r}", stored.problem() or f"has the element type {dtypes.name_of(dtype)}")
+            self._note_raw(stored, name, dtype, raw)
         return Tensor(name, dtype, dims, stored, "", (), origin)
 
     def _rare_tensor(
@@ -163,6 +163,9 @@ class Messages:
             self.note(f"tensor {name!r}", f"has a negative size in its dims {list(dims)}")
         stored: Storage | None
         if located:
+            if held:
+                inside = " and ".join(_field_names(held))
+                self._note_field(name, f"has numbers in {inside} and outside the file")
             stored = ExternalData(self.source, external, dtypes.byte_size(dtype, count), name)
         else:
             stored = self._storage(name, dtype, count, held)
@@ -177,7 +180,7 @@ class Messages:
             elif tag == 0x70:
                 located = _int32(a) == 1
             elif tag == 0x1A:
-                self.note(f"tensor {name!r}", "is stored in segments, which no reader supports")
+                self._note_field(name, "is stored in segments, which no reader supports")
         return tuple(entries), located
 
     def _storage(self, name: str, dtype: int, count: int, held: Sequence[Field]) -> Storage | None:
@@ -191,7 +194,7 @@ class Messages:
             stored = self._typed(name, dtype, count, held)
             if stored is None and count == 0:
                 stored = storage.RawData(self.source, 0, 0, 0, name)
-        if len(held) > 1 or (held and not raw):
+        if len(held) > 1 or (held and (not raw or storage.field_for(dtype) == storage.STRINGS)):
             self._note_fields(name, dtype, held)
         problem = stored.problem() if stored and count >= 0 else None
         if problem:
@@ -211,14 +214,23 @@ class Messages:
 
     def _note_fields(self, name: str, dtype: int, held: Sequence[Field]) -> None:
         """Note numbers that stand in a field that the element type doesn't use, or in two fields."""
-        used = {_DATA.get(field[0], 9) for field in held}
-        names = sorted(storage.FIELD_NAMES.get(number, "raw_data") for number in used)
-        if len(used) > 1:
-            self.note(f"tensor {name!r}", f"has numbers in {' and '.join(names)}")
-        elif 9 not in used and storage.field_for(dtype) not in used:
-            self.note(
-                f"tensor {name!r}", f"has numbers in {names[0]}, which {dtypes.name_of(dtype)} doesn't use"
-            )
+        names, own = _field_names(held), storage.field_for(dtype)
+        allowed = {storage.FIELD_NAMES.get(own or 0), "" if own == storage.STRINGS else "raw_data"}
+        if len(names) > 1:
+            self._note_field(name, f"has numbers in {' and '.join(names)}")
+        elif names[0] not in allowed:
+            self._note_field(name, f"has numbers in {names[0]}, which {dtypes.name_of(dtype)} doesn't use")
+
+    def _note_raw(self, stored: storage.RawData, name: str, dtype: int, raw: Field) -> None:
+        """Note raw_data of another size than the type and dims ask for."""
+        problem = stored.problem()
+        if problem is None and storage.field_for(dtype) == storage.STRINGS:
+            self._note_fields(name, dtype, [raw])
+        else:
+            self.note(f"tensor {name!r}", problem or f"has the element type {dtypes.name_of(dtype)}")
+
+    def _note_field(self, name: str, message: str) -> None:
+        self.note(f"tensor {name!r}", message, "field")
 
     def sparse(self, pieces: Sequence[Piece]) -> SparseTensor:
         """A SparseTensorProto."""
@@ -290,6 +302,11 @@ class Messages:
             elif tag == 0x12:
                 found = self.text(a, b) or None
         return found
+
+
+def _field_names(held: Iterable[Field]) -> list[str]:
+    """The fields that hold numbers, by name."""
+    return sorted({storage.FIELD_NAMES.get(_DATA.get(field[0], 0), "raw_data") for field in held})
 
 
 def _int32(value: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from onnxscope.expr import Size, Worked, ceil_div, maximum, worked_min
-from onnxscope.ops.value import Shape, Unanswered, Window
+from onnxscope.ops.value import NoWindow, Shape, Unanswered, Window
 
 Ints = tuple[int, ...]
 
@@ -125,5 +125,5 @@ def window_size(
         fits = result.value - 1
     if isinstance(fits, int) and fits < 0:
         cover = dilation * (kernel - 1) + 1
-        raise Unanswered(f"no window fits: it covers {cover} pixels, the padded input has {padded.value}")
+        raise NoWindow(f"no window fits: it covers {cover} pixels, the padded input has {padded.value}")
     return result

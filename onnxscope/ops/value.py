@@ -26,6 +26,15 @@ read."""
 class Unanswered(Exception):
     """A rule can't answer; the text says why. Raised by accessors of `View`, caught by the engine."""
 
+    kind = ""
+    """As in `Problem.kind`."""
+
+
+class NoWindow(Unanswered):
+    """A convolution or pool whose kernel is larger than its padded input."""
+
+    kind = "no-window"
+
 
 @dataclass(frozen=True)
 class Data:

@@ -3,6 +3,7 @@
 import onnx
 import planted_file
 import planted_graph
+import planted_structure
 import pytest
 from audited import codes
 from planting import sound_model
@@ -12,7 +13,7 @@ from onnxscope.files.read import loads
 MINE = ("OX0", "OX1", "OX2", "OX5", "OX8")
 ROWS = [
     (code, plant)
-    for planted in (planted_file.PLANTED, planted_graph.PLANTED)
+    for planted in (planted_file.PLANTED, planted_graph.PLANTED, planted_structure.PLANTED)
     for code, plants in planted.items()
     for plant in plants
 ]
