@@ -173,3 +173,14 @@ def test_verdict_without_shares():
     document = heads(True, True)
     document["fully_connected"][0]["share_of_params"] = None
     assert verdict(document) == "2 FC layers: all can become convolutions"
+
+
+def test_two_nodes_with_one_output_name_show_what_each_makes():
+    """Without pads 8 - 2 = 6, with pads of 1 the 8 stays; readers get the first (ONNX forbids the second)."""
+    text = (
+        FREE.replace("[N,3,H,W]", "[1,3,8,8]")
+        + " { a = Conv (x, w1) a = Conv <pads = [1,1,1,1]> (x, w1) y = Relu (a) }"
+    )
+    rows = report(text, Selection(all_ops=True))["layers"]
+    assert [row["output_shape"] for row in rows] == [[1, 8, 6, 6], [1, 8, 8, 8], [1, 8, 6, 6]]
+    assert [row["receptive_field"]["start"] for row in rows] == [[0, 0], [-1, -1], [0, 0]]

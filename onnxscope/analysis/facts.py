@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import zip_longest
+from typing import NamedTuple, TypeAlias
 
 from onnxscope.expr import Size
-from onnxscope.graph import Graph, Model, Node
+from onnxscope.graph import Graph, Model, Node, captures
 from onnxscope.ops.registry import Rule
 from onnxscope.ops.value import UNKNOWN, Inferred, ValueFact
 
@@ -51,8 +53,20 @@ class ScopeFacts:
     """In execution order."""
     parent: str | None = None
     """Path of the scope around it; None for the main graph."""
-    counted: bool = True
-    """False for the If branch that is not the larger one."""
+
+
+Place: TypeAlias = "str | tuple[str, str]"
+"""A value: its name in the main graph, (scope, name) inside a call or a nested graph; "" where absent."""
+
+
+class Step(NamedTuple):
+    """A node as it runs, with its values by place."""
+
+    fact: NodeFact
+    inputs: tuple[Place, ...]
+    outputs: tuple[Place, ...]
+    captured: tuple[Place, ...]
+    """What its nested graphs read from around them."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,55 @@ class Facts:
                 return found
             path = self.scopes[path].parent
         return UNKNOWN
+
+    def at(self, place: Place) -> ValueFact:
+        """The fact of a value by its place."""
+        if isinstance(place, str):
+            return self.main.values.get(place, UNKNOWN)
+        return self.value(place[1], place[0])
+
+    def called(self, fact: NodeFact) -> str | None:
+        """Path of the function body that a node calls; None for any other node."""
+        inside = self.children.get((fact.scope, fact.node.index), ())
+        return inside[0] if inside and next(fact.node.subgraphs(), None) is None else None
+
+    def steps(self, path: str = "") -> Iterable[Step]:
+        """The nodes of a graph in execution order, calls of model-local functions written out.
+
+        What a body makes as its output is the caller's value, and what it takes as its input too. A node with
+        nested graphs is one step: `path` is where to look into them.
+        """
+        return self._steps(path, {}) if path or self.model.functions else self._plain_steps
+
+    @cached_property
+    def _plain_steps(self) -> list[Step]:
+        """The steps of a main graph that calls nothing."""
+        return [
+            Step(fact, fact.node.inputs, fact.node.outputs, captures(fact.node) if holds else ())
+            for fact in self.main.nodes
+            for holds in (("", fact.node.index) in self.children,)
+        ]
+
+    def _steps(self, path: str, known: dict[str, Place]) -> Iterator[Step]:
+        def places(names: Iterable[str]) -> tuple[Place, ...]:
+            return tuple(known.get(n, (path, n) if path and n else n) for n in names)
+
+        for fact in self.scopes[path].nodes:
+            node, body = fact.node, self.called(fact)
+            if body is None:
+                yield Step(fact, places(node.inputs), places(node.outputs), places(captures(node)))
+                continue
+            graph = self.scopes[body].graph
+            formal = [info.name for info in graph.inputs]
+            inner: dict[str, Place] = dict(
+                zip_longest(formal, places(node.inputs)[: len(formal)], fillvalue="")
+            )
+            for info, name, place in zip(graph.outputs, node.outputs, places(node.outputs), strict=False):
+                if info.name in inner:  # handed through, or listed twice
+                    known[name] = inner[info.name]
+                elif name:
+                    inner[info.name] = place
+            yield from self._steps(body, inner)
 
     def is_folded(self, fact: NodeFact) -> bool:
         """Whether a node only computes constants, which runtimes do once when they load the model."""

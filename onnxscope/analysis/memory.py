@@ -1,19 +1,31 @@
 """Activation memory: the bytes of every value that a run computes, and the most that is alive at once.
 
 A value lives from the node that makes it (the start, for a graph input) to the last node that reads it (the
-end, for a graph output). No in-place reuse, weights apart, values inside subgraphs apart. Real runtimes reuse
-buffers and add workspaces, so this is the graph's own figure, not a promise about one of them.
+end, for a graph output). No in-place reuse, weights apart. A model-local function counts as if its body stood
+in the place of the call. What an If, Loop or Scan makes inside is alive while the node runs, on top of what
+is alive around it: the larger branch, one turn of a body; inputs and results of such a graph are its node's.
+Real runtimes reuse buffers and add workspaces, so this is the graph's own figure, not a promise about one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from onnxscope import dtypes
-from onnxscope.analysis.facts import Facts
-from onnxscope.expr import Coefficient, Monomial, Size, at_least, ceil_div, product, size_from, terms_of
-from onnxscope.graph import captures
+from onnxscope.analysis.facts import Facts, NodeFact, Place, Step
+from onnxscope.expr import (
+    Coefficient,
+    Monomial,
+    Size,
+    at_least,
+    ceil_div,
+    maximum,
+    product,
+    size_from,
+    terms_of,
+)
 from onnxscope.ops.value import Shape, ValueFact
 
 
@@ -22,7 +34,7 @@ class Memory:
     """Activation memory of one run, in bytes."""
 
     activation_bytes: Size
-    """Sum over graph inputs and node outputs of known size."""
+    """Sum over graph inputs and node outputs of known size, each once."""
     peak_activation_bytes: Size | None
     """Largest sum of live values at one node; None where sizes are unknown or symbols leave it undecided."""
     peak_node: str
@@ -53,48 +65,89 @@ class _Tally:
         return max(len(mine), len(theirs)) > 1 and at_least(self.size(), other.size())
 
 
+@dataclass
+class _Graph:
+    """What one graph has come to so far."""
+
+    total: Size = 0
+    peak: _Tally = field(default_factory=_Tally)
+    peak_node: str = ""
+    decided: bool = True
+    """Whether free sizes leave no doubt about the peak."""
+    unknown: int = 0
+
+    def reach(self, live: _Tally, label: str) -> None:
+        """Take note of what is alive at a node."""
+        if live.at_least(self.peak):
+            self.peak, self.peak_node = _Tally(live.terms), label
+        elif not self.peak.at_least(live):
+            self.decided = False
+
+
 def measure(facts: Facts) -> Memory:
-    """Walk the main graph in execution order."""
-    values, nodes = facts.main.values, facts.main.nodes
-    deaths = _deaths(facts)
-    stored = facts.main.graph.initializers
-    born = [info.name for info in facts.main.graph.inputs if info.name not in stored]
-    sizes = {name: nbytes(values[name]) for name in born if name in values}
-    live, total = _Tally(), _Tally()
-    for size in sizes.values():
-        live.add(size or 0)
-        total.add(size or 0)
-    peak, peak_node, decided = _Tally(live.terms), "", True
-    for position, fact in enumerate(nodes):
-        made = [
-            name for name in fact.node.outputs if name and not values[name].constant and name not in sizes
-        ]
-        for name in made:
-            sizes[name] = size = nbytes(values[name])
+    """Walk the main graph in execution order, and what is inside its nodes."""
+    graph = facts.main.graph
+    given = [info.name for info in graph.inputs if info.name not in graph.initializers]
+    found = _measured(facts, "", given, [info.name for info in graph.outputs])
+    peak = found.peak.size() if found.decided and not found.unknown else None
+    return Memory(found.total, peak, found.peak_node, found.unknown)
+
+
+def _measured(facts: Facts, path: str, given: Sequence[Place], results: Sequence[Place]) -> _Graph:
+    """The sums over one graph; in a nested one its results are in the peak only, being its node's outputs."""
+    found, live, sizes = _Graph(), _Tally(), {}
+    total = _Tally()
+    steps = list(facts.steps(path))
+    deaths = _deaths(steps, results)
+
+    def make(places: Iterable[Place]) -> None:
+        for place in places:
+            value = facts.at(place)
+            if not place or place in sizes or value.constant:
+                continue
+            sizes[place] = size = nbytes(value)
             live.add(size or 0)
-            total.add(size or 0)
-        if live.at_least(peak):
-            peak, peak_node = _Tally(live.terms), fact.label
-        elif not peak.at_least(live):
-            decided = False
-        for name in deaths[position]:
-            live.add(sizes.get(name) or 0, -1)
-    unknown = sum(size is None for size in sizes.values())
-    return Memory(total.size(), peak.size() if decided and not unknown else None, peak_node, unknown)
+            if not path or place not in results:
+                total.add(size or 0)
+
+    make(given)
+    found.peak = _Tally(live.terms)
+    for step, dying in zip(steps, deaths, strict=True):
+        for inside in _inside(facts, step.fact, total):
+            inside.peak.add(live.size())
+            found.reach(inside.peak, inside.peak_node)
+            found.decided &= inside.decided
+            found.unknown += inside.unknown
+        make(step.outputs)
+        found.reach(live, step.fact.label)
+        for place in dying:
+            live.add(sizes.get(place) or 0, -1)
+    found.total = total.size()
+    found.unknown += sum(size is None for size in sizes.values())
+    return found
 
 
-def _deaths(facts: Facts) -> list[list[str]]:
-    """Per node of the main graph: the values that nobody reads after it."""
-    nodes = facts.main.nodes
-    last: dict[str, int] = {}
-    for position, fact in enumerate(nodes):
-        last.update(
-            (name, position) for name in (*fact.node.outputs, *fact.node.inputs, *captures(fact.node))
-        )
-    last.update((info.name, len(nodes)) for info in facts.main.graph.outputs)
-    deaths: list[list[str]] = [[] for _ in range(len(nodes) + 1)]
-    for name, position in last.items():
-        deaths[position].append(name)
+def _inside(facts: Facts, fact: NodeFact, total: _Tally) -> list[_Graph]:
+    """The graphs inside a node; what the larger one makes in one run of it is added to `total`."""
+    found = [
+        _measured(facts, path, (), [(path, info.name) for info in facts.scopes[path].graph.outputs])
+        for path in facts.children.get((fact.scope, fact.node.index), ())
+    ]
+    if found:
+        total.add(maximum(*(graph.total for graph in found)))
+    return found
+
+
+def _deaths(steps: Sequence[Step], results: Sequence[Place]) -> list[list[Place]]:
+    """Per step: the values that nobody reads after it."""
+    last: dict[Place, int] = {}
+    for position, step in enumerate(steps):
+        last.update(dict.fromkeys((*step.outputs, *step.inputs, *step.captured), position))
+    for place in results:
+        last.pop(place, None)
+    deaths: list[list[Place]] = [[] for _ in steps]
+    for place, position in last.items():
+        deaths[position].append(place)
     return deaths
 
 

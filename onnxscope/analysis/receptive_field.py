@@ -9,12 +9,13 @@ single-path networks; branches are merged to the smallest interval that covers t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TypeAlias
 
-from onnxscope.analysis.facts import Facts, NodeFact, Problem
+from onnxscope.analysis.facts import Facts, NodeFact, Place, Problem, Step
 from onnxscope.ops.value import Shape
 
 
@@ -39,22 +40,25 @@ Axes: TypeAlias = "tuple[Field | None, ...]"
 
 @dataclass(frozen=True, slots=True)
 class ReceptiveFields:
-    """Receptive fields of every value of the main graph."""
+    """Receptive fields of the values of a model."""
 
-    axes: dict[str, Axes]
+    axes: dict[Place, Axes]
+    """Those inside calls of model-local functions included, those inside If, Loop and Scan not."""
+    nodes: dict[tuple[str, int], Axes]
+    """(scope, node index) -> fields of the first output."""
     problems: tuple[Problem, ...]
     """Branches that meet with different strides or centres."""
 
     def spatial(self, fact: NodeFact) -> tuple[Field, ...] | None:
         """Fields along the spatial axes of a node's first output; None past a global op."""
-        axes = self.axes.get(fact.node.outputs[0], ()) if fact.node.outputs and not fact.scope else ()
+        axes = self.nodes.get((fact.scope, fact.node.index), ())
         last = fact.inferred.window is not None and fact.inferred.window.channels_last
         found = axes[1:-1] if last else axes[2:]
         return tuple(f for f in found if f) if found and all(found) else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _Seen:
     """A node with what its tracer needs."""
 
     fact: NodeFact
@@ -67,69 +71,88 @@ class _Step:
 
 
 def trace(facts: Facts) -> ReceptiveFields:
-    """Follow every axis of every input through the main graph."""
-    found: dict[str, Axes] = {}
+    """Follow every axis of every input through the main graph and the functions that it calls."""
+    found: dict[Place, Axes] = {}
+    nodes: dict[tuple[str, int], Axes] = {}
     problems: list[Problem] = []
     stored = facts.main.graph.initializers
     for info in facts.main.graph.inputs:
         shape = facts.value(info.name).shape
         if info.name not in stored and shape is not None:
             found[info.name] = (Field(1, 1, 0),) * len(shape)
-    for fact in facts.main.nodes:
-        names = [name for name in fact.node.outputs if name]
-        if not names or facts.value(names[0]).fixed:
+    for step in facts.steps():
+        places, node = [place for place in step.outputs if place], step.fact.node
+        if not places or facts.at(places[0]).fixed:
             continue
-        passed = _passed_on(facts, fact, names[0], found)
-        step = None if passed is not None else _step(facts, fact, names[0], found)
-        if passed is not None:
-            found[names[0]] = passed
-        elif step is not None:
-            found[names[0]] = axes = _TRACERS.get(fact.node.op, _unknown)(step)
-            problems += _misaligned(step)
-            if fact.node.op in ("Split", "MaxPool"):  # every output is laid out like the first
-                found.update((name, axes) for name in names[1:])
-    return ReceptiveFields(found, tuple(problems))
+        axes = _passed_on(facts, step, places[0], found)
+        if axes is None:
+            seen = _seen(facts, step, places[0], found)
+            if seen is None:
+                continue
+            axes = _TRACERS.get(node.op, _unknown)(seen)
+            problems += _misaligned(seen)
+        nodes[step.fact.scope, node.index] = axes
+        found.setdefault(places[0], axes)
+        if node.op == "MaxPool":  # the indices are laid out like the maxima
+            found.update((place, axes) for place in places[1:])
+        elif node.op == "Split":
+            found.update(_parts(facts, step, axes))
+    return ReceptiveFields(found, nodes, tuple(problems))
 
 
-def _passed_on(facts: Facts, fact: NodeFact, output: str, found: dict[str, Axes]) -> Axes | None:
+def _passed_on(facts: Facts, step: Step, output: Place, found: dict[Place, Axes]) -> Axes | None:
     """The fields of the one input of a pointwise op that keeps its shape, as most nodes do."""
-    if len(fact.node.inputs) != 1 or _TRACERS.get(fact.node.op) is not _pointwise:
+    if len(step.inputs) != 1 or _TRACERS.get(step.fact.node.op) is not _pointwise:
         return None
-    source = fact.node.inputs[0]
-    return found.get(source) if facts.value(source).shape == facts.value(output).shape else None
+    source = step.inputs[0]
+    return found.get(source) if facts.at(source).shape == facts.at(output).shape else None
 
 
-def _step(facts: Facts, fact: NodeFact, output: str, found: dict[str, Axes]) -> _Step | None:
-    shape = facts.value(output).shape
+def _parts(facts: Facts, step: Step, axes: Axes) -> Iterator[tuple[Place, Axes]]:
+    """The further outputs of a Split: along its axis they start where the ones before them end."""
+    given = step.fact.node.attribute("axis")
+    joined = given % len(axes) if isinstance(given, int) and axes else 0
+    first: int | None = 0
+    for before, place in pairwise(step.outputs):
+        size = (facts.at(before).shape or (None,) * len(axes))[joined]
+        first = first + size if isinstance(first, int) and isinstance(size, int) else None
+        moved = None if first is None else axes[joined]
+        if moved is not None and first is not None:
+            moved = Field(moved.size, moved.stride, moved.start + first * moved.stride)
+        yield place, (*axes[:joined], moved, *axes[joined + 1 :])
+
+
+def _seen(facts: Facts, step: Step, output: Place, found: dict[Place, Axes]) -> _Seen | None:
+    shape = facts.at(output).shape
     if shape is None:
         return None
     fields: list[Axes | None] = []
     shapes: list[Shape | None] = []
-    for name in fact.node.inputs:
-        value = facts.value(name)
+    for place in step.inputs:
+        value = facts.at(place)
         shapes.append(value.shape)
-        constant = not name or value.fixed or value.shape is None
-        fields.append(None if constant else found.get(name, (None,) * len(value.shape or ())))
-    return _Step(fact, tuple(fields), tuple(shapes), shape, _pads(facts, fact))
+        constant = not place or value.fixed or value.shape is None
+        fields.append(None if constant else found.get(place, (None,) * len(value.shape or ())))
+    return _Seen(step.fact, tuple(fields), tuple(shapes), shape, _pads(facts, step))
 
 
-def _pads(facts: Facts, fact: NodeFact) -> tuple[object, ...]:
-    if fact.node.op != "Pad":
+def _pads(facts: Facts, step: Step) -> tuple[object, ...]:
+    if step.fact.node.op != "Pad":
         return ()
-    given = fact.node.attribute("pads")
+    given = step.fact.node.attribute("pads")
     if isinstance(given, tuple):
         return given
-    inputs = fact.node.inputs
+    inputs = step.inputs
     partial = len(inputs) > 3 and inputs[3]  # axes: pads then name some axes only
-    data = None if partial or len(inputs) < 2 else facts.value(inputs[1]).known()
+    data = None if partial or len(inputs) < 2 else facts.at(inputs[1]).known()
     return () if data is None else data.items
 
 
-def _unknown(step: _Step) -> Axes:
+def _unknown(step: _Seen) -> Axes:
     return (None,) * len(step.output)
 
 
-def _window(step: _Step) -> Axes:
+def _window(step: _Seen) -> Axes:
     """Conv, pools and ConvTranspose: windows on the spatial axes, all channels mixed."""
     window, source = step.fact.inferred.window, step.inputs[0]
     if window is None or source is None:
@@ -173,7 +196,7 @@ def _ceil(value: Fraction | int) -> int:
     return -int(-value // 1)
 
 
-def _pointwise(step: _Step) -> Axes:
+def _pointwise(step: _Seen) -> Axes:
     """Each output element depends on the elements at its own place of every input (numpy broadcasting)."""
     moving = [
         (f, s) for f, s in zip(step.inputs, step.shapes, strict=True) if f is not None and s is not None
@@ -202,7 +225,7 @@ def _merge(entries: list[Field | None]) -> Field | None:
     return Field(_ceil(end - start), known[0].stride, start)
 
 
-def _misaligned(step: _Step) -> list[Problem]:
+def _misaligned(step: _Seen) -> list[Problem]:
     fields = [field for field in step.inputs if field is not None]
     if len(fields) < 2 or _TRACERS.get(step.fact.node.op) not in (_pointwise, _concat):
         return []
@@ -227,7 +250,7 @@ def _disagreement(fields: list[Field]) -> str | None:
     return None
 
 
-def _transpose(step: _Step) -> Axes:
+def _transpose(step: _Seen) -> Axes:
     perm = step.fact.node.attribute("perm")
     source = step.inputs[0]
     if source is None:
@@ -236,7 +259,7 @@ def _transpose(step: _Step) -> Axes:
     return tuple(source[axis] for axis in order if isinstance(axis, int))
 
 
-def _concat(step: _Step) -> Axes:
+def _concat(step: _Seen) -> Axes:
     axis = step.fact.node.attribute("axis")
     fields = [field for field in step.inputs if field is not None]
     joined = axis % len(step.output) if isinstance(axis, int) else 1
@@ -244,7 +267,7 @@ def _concat(step: _Step) -> Axes:
     return tuple(None if i == joined else _merge([f[i] for f in same]) for i in range(len(step.output)))
 
 
-def _pad(step: _Step) -> Axes:
+def _pad(step: _Seen) -> Axes:
     """Padding in front moves the first cell out of the image; only constant pads are followed."""
     source, pads = step.inputs[0], [pad for pad in step.pads if isinstance(pad, int)]
     if source is None or len(pads) != 2 * len(source):
@@ -255,7 +278,7 @@ def _pad(step: _Step) -> Axes:
     )
 
 
-def _same_sizes(step: _Step) -> Axes:
+def _same_sizes(step: _Seen) -> Axes:
     """Ops that mix along some axes: axes whose size stays are followed, the others aren't."""
     source, before = step.inputs[0], step.shapes[0]
     if source is None or before is None or len(before) != len(step.output):
@@ -263,7 +286,7 @@ def _same_sizes(step: _Step) -> Axes:
     return tuple(f if a == b else None for f, a, b in zip(source, before, step.output, strict=True))
 
 
-def _reshape(step: _Step) -> Axes:
+def _reshape(step: _Seen) -> Axes:
     """Squeeze, Unsqueeze, Reshape: axes keep their field, in order, while only 1s come and go."""
     source, before = step.inputs[0], step.shapes[0]
     if source is None or before is None:
@@ -288,7 +311,7 @@ _WINDOWS = (
     "Conv FusedConv QLinearConv ConvInteger NhwcConv NhwcFusedConv ConvTranspose MaxPool AveragePool LpPool "
     "QLinearAveragePool NhwcMaxPool"
 ).split()
-_TRACERS: dict[str, Callable[[_Step], Axes]] = {
+_TRACERS: dict[str, Callable[[_Seen], Axes]] = {
     **dict.fromkeys(_POINTWISE, _pointwise),
     **dict.fromkeys(_WINDOWS, _window),
     **dict.fromkeys(("Squeeze", "Unsqueeze", "Reshape", "Flatten"), _reshape),

@@ -283,7 +283,7 @@ class _Scope:
         overridable: bool = False,
     ) -> None:
         for index, name in enumerate(node.outputs):
-            if name:
+            if name and self.graph.producers[name].index == node.index:  # of two with one name the first
                 fact = inferred.fact(index, constant=constant)
                 fact = replace(fact, overridable=True) if overridable else fact
                 self.values[name] = self.engine.bindings.completed(

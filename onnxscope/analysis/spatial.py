@@ -73,7 +73,7 @@ def _spatial_axes(shape: Shape, free: tuple[str, ...]) -> tuple[Size, ...]:
 
 def _stages(facts: Facts, name: str) -> list[Expr]:
     """The sizes of every window op's output and every graph output that follow from one symbol alone."""
-    found = {axis.value: None for fact in facts.main.nodes for axis in fact.inferred.axes}
+    found = {axis.value: None for fact in facts.nodes() for axis in fact.inferred.axes}
     for info in facts.main.graph.outputs:
         found.update(dict.fromkeys(facts.value(info.name).shape or ()))
     return [size for size in found if isinstance(size, Expr) and {s.name for s in symbols(size)} == {name}]

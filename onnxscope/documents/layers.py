@@ -11,6 +11,7 @@ from onnxscope.analysis.receptive_field import ReceptiveFields
 from onnxscope.documents.plain import plain, plain_or_none, ratio
 from onnxscope.documents.schema import FieldEntry, FormulaEntry, LayerEntry, ParamsEntry, PlainShape
 from onnxscope.expr import Size
+from onnxscope.ops.value import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,11 @@ class Layers:
     def _counts(self, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> bool:
         """Whether a node is a layer: of a named kind, with parameters, or with MACs (or unknown ones)."""
         named = kind_of(fact) not in ("other", "fc")
-        return named or used is not None or (macs != 0 and not self._is_call(fact))
-
-    def _is_call(self, fact: NodeFact) -> bool:
-        """Whether a node calls a model-local function, whose nodes have rows of their own."""
-        inside = (fact.scope, fact.node.index) in self.facts.children
-        return inside and next(fact.node.subgraphs(), None) is None
+        return named or used is not None or (macs != 0 and self.facts.called(fact) is None)
 
     def _macs(self, fact: NodeFact) -> Size | None:
         """MACs of one run of the graph that holds the node: 0 for a call (its body's rows have them)."""
-        if self.facts.is_folded(fact) or (fact.answered and self._is_call(fact)):
+        if self.facts.is_folded(fact) or (fact.answered and self.facts.called(fact) is not None):
             return 0
         if fact.inferred.unknown_macs:
             return None
@@ -73,7 +69,7 @@ class Layers:
         node, window = fact.node, fact.inferred.window
         kind = kind_of(fact)
         source = self._source(fact)
-        shapes = {out: self._shape(self.facts.value(out, fact.scope).shape) for out in node.outputs if out}
+        shapes = {out: self._shape(self._made(fact, place)) for place, out in enumerate(node.outputs) if out}
         first = next(iter(shapes), None)
         return {
             "name": fact.label,
@@ -97,6 +93,13 @@ class Layers:
             "receptive_field": self._field(fact),
             "formula": self._formula(fact, used, macs) if self.formulas else None,
         }
+
+    def _made(self, fact: NodeFact, place: int) -> Shape | None:
+        """The shape of an output, also where an earlier node has taken its name."""
+        name = fact.node.outputs[place]
+        if self.facts.scopes[fact.scope].graph.producers[name].index == fact.node.index:
+            return self.facts.value(name, fact.scope).shape
+        return fact.inferred.fact(place, constant=False).shape
 
     def _source(self, fact: NodeFact) -> str | None:
         """The input that carries the data: the first one that isn't a constant, else the first one given."""

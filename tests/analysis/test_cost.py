@@ -6,10 +6,12 @@ import numpy as np
 import onnx
 import pytest
 from nets import net, node
-from onnx import helper
+from onnx import helper, parser
 
 from onnxscope.analysis import cost, memory
 from onnxscope.analysis.shapes import infer
+from onnxscope.files.read import loads
+from onnxscope.graph import Model
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,33 @@ def test_undecided_peaks_are_unknown() -> None:
 def test_unknown_sizes_are_counted_not_summed() -> None:
     found = memory.measure(infer(net(["a = my:Op(x)", "y = Relu(a)"], x="1,8")))
     assert (found.activation_bytes, found.peak_activation_bytes, found.unknown) == (32, None, 2)
+
+
+def _text(graph: str) -> Model:
+    return loads(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}').SerializeToString())
+
+
+def test_what_a_branch_makes_is_alive_with_what_is_around_it() -> None:
+    """x, a, b 32 B, c 1; y, z and the branches' results 64. In the Concat of `then`: c, a, b, t = 129.
+
+    In `other`: c, a, e = 97; at the If c, a, y = 97; at z y, z = 128. Results are the If's output.
+    """
+    branches = "then_branch = then () => (t) { b = Tanh (a) t = Concat <axis = 1> (b, a) }"
+    branches += ", else_branch = other () => (e) { e = Concat <axis = 1> (a, a) }"
+    nodes = f"a = Relu (x) y = If (c) <{branches}> z = Relu (y)"
+    found = memory.measure(infer(_text(f"g (float[1,8] x, bool c) => (float z) {{ {nodes} }}")))
+    assert found.activation_bytes == 32 + 1 + 32 + 64 + 64 + 32
+    assert (found.peak_activation_bytes, found.peak_node) == (129, "If_1.then_branch/Concat_1")
+
+
+def test_a_loop_holds_one_turn() -> None:
+    """x, k, w, n, y 32 B, on 1. In the Exp: x, on, k, w = 97; on and w are results, n is theirs."""
+    turn = "turn (int64 i, bool go, float[1,8] v) => (on, w) { on = Identity (go) k = Neg (v) w = Exp (k) }"
+    given = "<bool always = {1}, int64 three = {3}>"
+    nodes = f"n = Loop (three, always, x) <body = {turn}> y = Relu (n)"
+    found = memory.measure(infer(_text(f"g (float[1,8] x) => (float y) {given} {{ {nodes} }}")))
+    assert found.activation_bytes == 32 + 32 + 32 + 32
+    assert (found.peak_activation_bytes, found.peak_node) == (97, "Loop_0.body/Exp_2")
 
 
 def test_an_if_with_a_constant_condition_counts_what_it_captures() -> None:

@@ -51,6 +51,15 @@ def test_against_the_recurrence(lines: list[str], expected: tuple[int, int, int]
     assert fields(net(lines, **X, **W))[1]["y"] == expected
 
 
+def test_parts_of_a_split_map_start_where_the_ones_before_end() -> None:
+    """Conv 3 stride 2 on 24 gives 11 rows at 0, 2, ..., 20; the second part begins with row 5, pixel 10."""
+    lines = ["a = Conv(x, w) strides=[2,2]", "b, c = Split(a, n) axis=2", "y = Relu(c)"]
+    model = net(lines, **X, **W, n=np.array([5, 6], np.int64))
+    _, shown = fields(model)
+    assert shown["b"] == (3, 2, 0)
+    assert shown["y"] == (3, 2, 10)
+
+
 def test_misaligned_branches_are_said() -> None:
     lines = ["a = Conv(x, w) pads=[1,1,1,1]", "b = Conv(x, w) pads=[0,0,2,2]", "y = Add(a, b)"]
     found, shown = fields(net(lines, **X, **W))
