@@ -21,6 +21,9 @@ from onnxscope.ops.value import UNKNOWN, Inferred, Unanswered, ValueFact
 MAX_DEPTH = 40
 """Nesting of subgraphs and function calls that is followed; deeper ones are a Problem (functions may
 recurse)."""
+MAX_INSIDE = 200_000
+"""Nodes looked at inside nested graphs and calls, each time anew: thirty functions that each call the next
+one twice are a billion."""
 
 
 def infer(
@@ -46,6 +49,8 @@ class _Engine:
         self.bindings = bindings
         self.scopes: dict[str, ScopeFacts] = {}
         self.owners: dict[str, tuple[str, int]] = {}
+        self.inside = 0
+        """Nodes looked at inside nested graphs and calls so far."""
         self.problems: list[Problem] = [Problem(o.where, o.message) for o in model.oddities]
         self.functions = {(domain_of(f.domain), f.name, f.overload): f for f in model.functions}
 
@@ -264,6 +269,9 @@ class _Scope:
     ) -> _Scope:
         if self.depth >= MAX_DEPTH:
             raise Unanswered(f"nested deeper than {MAX_DEPTH} graphs and calls; does a function call itself?")
+        if self.engine.inside + len(graph.nodes) > MAX_INSIDE:
+            raise Unanswered(f"there are more than {MAX_INSIDE:,} nodes inside nested graphs and calls")
+        self.engine.inside += len(graph.nodes)
         parent = self if captures else None
         scope = _Scope(self.engine, path, graph, values, parent, opset, self.depth + 1, attributes)
         self.engine.owners[path] = (self.path, node.index)

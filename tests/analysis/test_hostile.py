@@ -7,8 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from nets import net
+from onnx import parser
 
+from onnxscope.analysis import shapes
 from onnxscope.documents import build
+from onnxscope.files.read import loads
 from onnxscope.graph import Model
 
 
@@ -70,3 +73,18 @@ def test_answered_all_the_same(name: str) -> None:
 def test_what_is_too_complex_is_said(name: str) -> None:
     messages = [problem["message"] for problem in build.report(TOO_COMPLEX[name]())["problems"]]
     assert any("its sizes need" in message for message in messages)
+
+
+def test_a_billion_calls_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty functions, each of which calls the next one twice."""
+    monkeypatch.setattr(shapes, "MAX_INSIDE", 500)
+    head = (
+        '<ir_version: 8, opset_import: ["" : 17, "my" : 1]> g (float[1,8] x) => (float y) { y = my.f0 (x) }'
+    )
+    start = '<domain: "my", opset_import: ["" : 17, "my" : 1]>'
+    bodies = [f"f{i} (x) => (y) {{ a = my.f{i + 1} (x) y = my.f{i + 1} (a) }}" for i in range(30)]
+    text = " ".join([head, *(f"{start} {body}" for body in (*bodies, "f30 (x) => (y) { y = Relu (x) }"))])
+    document = build.report(loads(parser.parse_model(text).SerializeToString()))
+    messages = [problem["message"] for problem in document["problems"]]
+    assert any("more than 500 nodes inside" in message for message in messages)
+    assert document["totals"]["macs_coverage"] < 1
