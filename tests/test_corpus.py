@@ -127,6 +127,7 @@ def test_committed_graphs_are_those_of_the_corpus():
         entry = ENTRIES[path.stem]
         entry.model()
         assert path.read_bytes() == (corpus.CACHE / path.name).read_bytes()
-        assert path.with_suffix(".truth.json").read_bytes() == (
-            entry.corpus / "truth" / f"{path.stem}.truth.json"
-        ).read_bytes()
+        assert (
+            path.with_suffix(".truth.json").read_bytes()
+            == (entry.corpus / "truth" / f"{path.stem}.truth.json").read_bytes()
+        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -131,7 +131,7 @@ def _nth(places: dict[str, list[tuple[int, ...]]], turn: int) -> dict[str, tuple
 def _run(
     model: bytes | str, layers: _Layers, places: dict[str, tuple[int, ...]] | None, runner: Runner
 ) -> dict[str, Array]:
-    """Every layer's result as a row [1, F], with a 1 at its input's place, or zeros."""
+    """Every layer's result as rows [images, F], with a 1 at its input's place, or zeros."""
     feeds = {
         link.candidate_input: _impulse(
             link, places[link.candidate_input] if places else None, _shape(link, layer)[0]
@@ -196,11 +196,12 @@ def _span(link: LayerLink) -> tuple[int, ...]:
 
 
 def _impulse(link: LayerLink, place: tuple[int, ...] | None, channels: int) -> Array:
-    """[1, C, *span]: zeros, with a 1 at `place` (channel, *cell of the window)."""
+    """[images, C, *span]: zeros, with a 1 at `place` (channel, *cell of the window) of every image."""
     steps = link.dilations or (1,) * len(link.kernel)
-    value = np.zeros((1, channels, *_span(link)), np.float32)
+    value = np.zeros((link.images, channels, *_span(link)), np.float32)
     if place is not None:
-        value[(0, place[0], *(step * at for step, at in zip(steps, place[1:], strict=True)))] = 1
+        cell: Any = (slice(None), place[0], *(step * at for step, at in zip(steps, place[1:], strict=True)))
+        value[cell] = 1
     return value
 
 

@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from onnxscope.errors import FileError
 from onnxscope.graph import Model
 from onnxscope.rewrite.plan import PROVENANCE
+
+if TYPE_CHECKING:
+    from onnxscope.proof.limits import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,24 @@ class LayerLink:
     bias: Move | None
     dilations: tuple[int, ...] = ()
     """Steps between the cells of a window; () for 1."""
+    images: int = 1
+    """Images that the layer takes at once: more than one where the batch is built into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """Values of a head whose batch lies in the candidate as one long image."""
+
+    layout: str
+    """fold: [1, C, S1.., N*W], image after image; interleave: [1, C, S1.., W*N], images cell by cell."""
+    values: dict[str, str]
+    """The original's value -> the candidate's."""
+
+    def unfolded(self, value: Array, batch: int) -> Array:
+        """The maps [N, C, *S] in a value that is folded. Raises ValueError where N doesn't divide it."""
+        fold = self.layout == "fold"
+        parts = (batch, -1) if fold else (-1, batch)
+        return np.moveaxis(value[0].reshape(*value.shape[1:-1], *parts), -2 if fold else -1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +82,7 @@ class HeadLink:
     pool_kernel: tuple[int, ...] | None
     """Kernel of the pool in the candidate; None where it stayed global."""
     layers: tuple[LayerLink, ...]
+    folding: Folding | None = None
 
 
 def read(model: Model) -> tuple[HeadLink, ...]:
@@ -77,7 +101,7 @@ def read(model: Model) -> tuple[HeadLink, ...]:
 
 
 def _head(head: dict[str, Any]) -> HeadLink:
-    pool = head.get("pool") or {}
+    pool, folded = head.get("pool") or {}, head.get("folded")
     kernel = pool.get("kernel")
     return HeadLink(
         head["feature_map"],
@@ -85,11 +109,12 @@ def _head(head: dict[str, Any]) -> HeadLink:
         tuple(head["window"]),
         pool.get("kind"),
         None if kernel is None else tuple(kernel),
-        tuple(_layer(layer) for layer in head["layers"]),
+        tuple(_layer(layer, folded or {}) for layer in head["layers"]),
+        Folding(folded["layout"], dict(folded["values"])) if folded else None,
     )
 
 
-def _layer(layer: dict[str, Any]) -> LayerLink:
+def _layer(layer: dict[str, Any], folded: dict[str, Any]) -> LayerLink:
     weight, bias = layer["weight"], layer.get("bias")
     return LayerLink(
         layer["node"],
@@ -101,6 +126,7 @@ def _layer(layer: dict[str, Any]) -> LayerLink:
         _move(weight),
         _move(bias) if bias else None,
         tuple(layer.get("dilations") or ()),
+        1 if layer["candidate_input"] in folded.get("values", {}).values() else folded.get("batch") or 1,
     )
 
 

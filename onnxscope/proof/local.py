@@ -78,39 +78,51 @@ def plan(facts: Facts, candidate: Model, heads: Sequence[HeadLink]) -> tuple[Ste
     values both models have.
     """
     links = {link.output: link for head in heads for link in head.layers}
+    folded = {name: twin for head in heads if head.folding for name, twin in head.folding.values.items()}
     pools = [step for head in heads if head.pool for step in _pool(candidate, head)]
     made = set(candidate.graph.producers)
     found, tracked = pools, {}
     for node in facts.model.graph.order:
         output = node.outputs[0] if node.outputs else ""
+        twin = output if output in made else folded.get(output, "")
         link = links.get(output)
         if link is not None:
             found.append(Step(output, link.candidate_output, (link.candidate_input,), link=link))
-            activation = _fused(node, link) if output in made else None
+            activation = _fused(node, link, twin) if twin in made else None
             found += [activation] if activation else []
             tracked[output] = activation.output if activation else link.candidate_output
-        elif output in made and _recomputable(facts, node, tracked):
+        elif twin in made and _recomputable(facts, node, tracked):
             inputs = tuple(tracked.get(name) for name in node.inputs)
-            found.append(Step(output, output, inputs, node=node))
-            tracked[output] = output
+            found.append(Step(output, twin, inputs, node=node))
+            tracked[output] = twin
     return tuple(found)
 
 
-def _fused(node: Node, link: LayerLink) -> Step | None:
-    """The activation that the original fuses into a layer and the candidate has as a node of its own."""
+def unfolded(heads: Sequence[HeadLink], trial: Mapping[str, Array]) -> dict[str, Array]:
+    """The candidate's values, those whose batch is one long image as the maps that they stand for."""
+    found = dict(trial)
+    for head in heads:
+        if head.folding is not None:
+            for name in set(head.folding.values.values()) & set(trial):
+                found[name] = head.folding.unfolded(trial[name], len(trial[head.feature_map]))
+    return found
+
+
+def _fused(node: Node, link: LayerLink, twin: str) -> Step | None:
+    """The activation that the original fuses into a layer and the candidate keeps as a node: `twin`."""
     kind = node.attribute("activation")
-    if not isinstance(kind, bytes) or link.candidate_output == link.output:
+    if not isinstance(kind, bytes) or link.candidate_output == twin:
         return None
     alpha = node.attribute("activation_alpha")
     attributes = (Attribute("alpha", alpha),) if isinstance(alpha, float) else ()
     alone = replace(node, op=kind.decode(), inputs=(link.output,), attributes=attributes, origin=None)
-    return Step(link.output, link.output, (link.candidate_output,), node=alone)
+    return Step(link.output, twin, (link.candidate_output,), node=alone)
 
 
-def names(steps: Sequence[Step]) -> tuple[str, ...]:
-    """The candidate's values that the steps read: what to fetch."""
+def names(steps: Sequence[Step], heads: Sequence[HeadLink] = ()) -> tuple[str, ...]:
+    """The candidate's values that the steps read, and what tells the batch of folded ones: what to fetch."""
     found = {name: None for step in steps for name in (*step.inputs, step.output) if name}
-    return tuple(found)
+    return tuple(found | {head.feature_map: None for head in heads if head.folding})
 
 
 def _pool(candidate: Model, head: HeadLink) -> list[Step]:

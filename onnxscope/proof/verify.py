@@ -211,9 +211,10 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
     if not steps:
         return []
     setting.progress("layers in float64")
-    names = list(local.names(steps))
+    names = list(local.names(steps, setting.heads))
     drawn = [pair.candidate(trial.feeds, names, pair.level) for trial in outcome.drawn[:LOCAL_TRIALS]]
     drawn += _on_small_map(pair, outcome.drawn[0].draw, names)
+    drawn = [local.unfolded(setting.heads, values) for values in drawn]
     found = local.check(
         setting.original,
         steps,

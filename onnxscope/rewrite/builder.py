@@ -7,7 +7,7 @@ their final names: the original one wherever it is free.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from onnxscope import dtypes
@@ -56,6 +56,28 @@ def packed(numbers: Sequence[int | float], dtype: int) -> Stored:
     return Stored(struct.pack(f"<{len(numbers)}{_FORMATS[dtype]}", *numbers))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One way in which a batch of maps lies in one long image; two values share it or can't meet."""
+
+    layout: str
+    """fold: [1, C, S1.., N*W], image after image; interleave: [1, C, S1.., W*N], images cell by cell."""
+    rank: int
+    """Axes of the maps, and of the long image."""
+    batch: int | None
+    """N where the layout fixes it."""
+    unfold: Callable[[int, str, str], str]
+    """(place, value, original value that it stands for) -> the map [N, C, *S]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A twin's batch as one long image."""
+
+    value: str
+    frame: Frame
+
+
 class Builder:
     """Collects drafts and tensors for one edit."""
 
@@ -66,6 +88,14 @@ class Builder:
         """Provisional value name -> the draft that makes it."""
         self.tensors: dict[str, Tensor] = {}
         """Provisional name -> new tensor; its `name` is the one it would like to have."""
+        self.folded: dict[str, Folded] = {}
+        """Name of a twin -> the same numbers as one long image; that image -> itself."""
+        self.frames: dict[object, Folded] = {}
+        """What a map was folded for -> the folded map."""
+        self.groups: dict[str, tuple[str, ...]] = {}
+        """First of several twins that one folded node makes -> all of them."""
+        self.dims: dict[str, tuple[int, ...]] = {}
+        """Sizes of constants that stand beside twins."""
         self._constants: dict[object, str] = {}
         self._count = 0
 
@@ -109,6 +139,17 @@ class Builder:
         draft = Draft(place, made, like)
         self.drafts.update(dict.fromkeys(names, draft))
         return names[0]
+
+    def unfolded(self, place: int, value: str, frame: Frame, like: str) -> str:
+        """The twin behind a long image; nodes that nothing reads are dropped in the end."""
+        twin = frame.unfold(place, value, like)
+        self.folded[value] = self.folded[twin] = Folded(value, frame)
+        return twin
+
+    def inner(self, twin: str) -> str:
+        """The long image of a twin that has one, else the twin."""
+        found = self.folded.get(twin)
+        return found.value if found else twin
 
     def outputs_of(self, first: str) -> tuple[str, ...]:
         """All outputs of the draft that makes a value."""

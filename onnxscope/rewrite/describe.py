@@ -146,7 +146,22 @@ def _head(chosen: Selection, base: str, window: tuple[int, ...], layers: list[La
         "window": list(window),
         "pool": _pool(chosen, layers, window),
         "layers": [_layer(chosen, layer) for layer in layers],
+        **_folded(chosen, base),
     }
+
+
+def _folded(chosen: Selection, base: str) -> dict[str, object]:
+    """Where values of the head lie folded in the converted model; nothing where none does."""
+    folded = chosen.lift.builder.folded
+    values, frames = {}, []
+    for name, view in chosen.lift.views.items():
+        found = folded.get(view.twin) if isinstance(view, View) and view.base == base else None
+        if found is not None and found.value in chosen.used:
+            values[name] = chosen.final(found.value)
+            frames.append(found.frame)
+    if not frames:
+        return {}
+    return {"folded": {"layout": frames[0].layout, "batch": frames[0].batch, "values": values}}
 
 
 _KINDS = {
@@ -173,7 +188,7 @@ def _layer(chosen: Selection, layer: Layer) -> dict[str, object]:
         "op": layer.fact.node.op,
         "input": layer.input,
         "output": layer.output,
-        "candidate_input": chosen.final(layer.source.twin),
+        "candidate_input": chosen.final(layer.read or layer.source.twin),
         "candidate_output": chosen.final(layer.result),
         "kernel": list(layer.kernel),
         "weight": {**_tensor(chosen, layer.weight), "axes": list(layer.weight.axes)},

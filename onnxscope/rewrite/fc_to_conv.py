@@ -15,9 +15,9 @@ from onnxscope.expr.bounds import assuming
 from onnxscope.graph import Model
 from onnxscope.rewrite import heads
 from onnxscope.rewrite.baked import baked, lifted
-from onnxscope.rewrite.builder import Builder
 from onnxscope.rewrite.declare import declared
 from onnxscope.rewrite.describe import conversions, geometry, notes, provenance, remarks
+from onnxscope.rewrite.folding import Folder
 from onnxscope.rewrite.lift import Lift
 from onnxscope.rewrite.native import Sizes, sizes_of
 from onnxscope.rewrite.plan import PROVENANCE, Options, Plan, Refusal
@@ -100,7 +100,7 @@ def _settle(sizes: Sizes, options: Options, refused: dict[int, str]) -> Selectio
     refused = dict(refused)
     entered = bool(options.layers) and (options.output == "vector" or options.size == "fixed")
     while True:
-        builder = Builder(sizes.native.model)
+        builder = Folder(sizes.native.model)
         lift = Lift(sizes.native, sizes.free, options, builder, dict(refused), still, entered)
         lift.run()
         if lift.meetings - still:

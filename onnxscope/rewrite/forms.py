@@ -1,7 +1,9 @@
 """Forms: how one planned convolution is written. The plan is the same for all; only the lowering differs.
 
 A form is a function `(lift, layer) -> name of the result`, registered in `FORMS`. It gets the layer with its
-weight already moved to [M, C, *K] and adds the nodes; the result it names must be [N, M, *S'].
+weight already moved to [M, C, *K] and adds the nodes; the result it names must be [N, M, *S']. Where a form
+makes one long image of a batch, the layers and tail ops behind run on that (`folding`), and the result is
+restored where something needs it.
 
 `rows` is none of these: it keeps the fully connected layer itself (`forms_rows`).
 """
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from onnxscope.rewrite import opsets
+from onnxscope.rewrite.builder import Folded, Frame
 from onnxscope.rewrite.lift import Lift
 from onnxscope.rewrite.moving import reshape, transpose
 
@@ -38,6 +41,8 @@ class Planned:
     """N where it is a number."""
 
 
+Steps: TypeAlias = "tuple[str, int] | None"
+"""`strides` or `dilations`, and the number along the last axis."""
 Form: TypeAlias = "Callable[[Lift, Planned], str]"
 
 
@@ -46,23 +51,18 @@ def conv(lift: Lift, planned: Planned) -> str:
     return _conv(lift, planned, planned.source, like=planned.like)
 
 
-def _conv(
-    lift: Lift,
-    planned: Planned,
-    source: str,
-    *,
-    like: str = "",
-    strides: tuple[int, ...] | None = None,
-    dilations: tuple[int, ...] | None = None,
-) -> str:
+def _conv(lift: Lift, planned: Planned, source: str, *, like: str = "", steps: Steps = None) -> str:
+    """The Conv itself; `steps` are its strides or dilations along the last axis."""
     inputs = (source, planned.weight, *([planned.bias] if planned.bias else []))
+    kind, last = steps or ("", 1)
+    along = (*(1,) * (len(planned.kernel) - 1), last)
     return lift.builder.emit(
         planned.place,
         "Conv",
         inputs,
         kernel_shape=planned.kernel,
-        strides=strides,
-        dilations=dilations,
+        strides=along if kind == "strides" else None,
+        dilations=along if kind == "dilations" else None,
         like=like,
         hint=planned.like,
     )
@@ -72,9 +72,56 @@ def fold(lift: Lift, planned: Planned) -> str:
     """The batch folded into the last spatial axis, which is unfolded: one image for the Conv, stride K there.
 
     x [N, C, S1.., W] -> [C, S1.., N, W', K] -> [1, C, S1.., N*W'*K] -> Conv with strides 1.., K ->
-    [1, M, S1'.., N*W'] -> [N, M, S1'.., W'], W' = W - K + 1. An image's windows never reach into its
-    neighbour: every K positions in a row are one window.
+    [1, M, S1'.., N*W'], W' = W - K + 1; whatever acts on every position runs on that, `folding` says what,
+    and at the end of it [N, M, S1'.., W'] is restored. An image's windows never reach into its neighbour:
+    every K positions in a row are one window.
     """
+    inside = _inside(lift, planned)
+    if inside is not None:
+        return inside
+    source = _entered(lift, planned, "fold", _fold)
+    return _finished(lift, planned, source, ("strides", planned.kernel[-1]))
+
+
+def interleave(lift: Lift, planned: Planned) -> str:
+    """The images of a batch of B interleaved along the last axis; the Conv is dilated by B there.
+
+    x [B, C, S1.., W] -> [C, S1.., W, B] -> [1, C, S1.., W*B] -> Conv with dilations 1.., B ->
+    [1, M, S1'.., W'*B], on which the rest runs as with `fold`. Every B-th position is of one image: none
+    reaches another. Raises ValueError where the batch is no number above 1.
+    """
+    if planned.batch is None or planned.batch < 2:
+        raise ValueError("interleave needs a batch that is a number above 1")
+    inside = _inside(lift, planned)
+    if inside is not None:
+        return inside
+    source = _entered(lift, planned, "interleave", _interleave)
+    return _finished(lift, planned, source, ("dilations", planned.batch))
+
+
+def _inside(lift: Lift, planned: Planned) -> str | None:
+    """A Conv 1x1 on a batch that is one long image already; None where it isn't, or the kernel is larger."""
+    found = lift.builder.folded.get(planned.source)
+    if found is None or any(size != 1 for size in planned.kernel):
+        return None
+    return _finished(lift, planned, found)
+
+
+def _finished(lift: Lift, planned: Planned, source: Folded, steps: Steps = None) -> str:
+    value = _conv(lift, planned, source.value, steps=steps)
+    return lift.builder.unfolded(planned.place, value, source.frame, planned.like)
+
+
+def _entered(lift: Lift, planned: Planned, layout: str, write: Callable[[Lift, Planned], Folded]) -> Folded:
+    """The map as one long image, written once for all layers that read it with the same kernel."""
+    key = (layout, planned.source, len(planned.kernel), planned.kernel[-1] if layout == "fold" else 0)
+    found = lift.builder.frames
+    if key not in found:
+        found[key] = write(lift, planned)
+    return found[key]
+
+
+def _fold(lift: Lift, planned: Planned) -> Folded:
     place, d, k = planned.place, len(planned.kernel), planned.kernel[-1]
     value = transpose(lift, place, planned.source, (1, *range(2, d + 1), 0, d + 1))
     if k > 1:
@@ -82,28 +129,26 @@ def fold(lift: Lift, planned: Planned) -> str:
         value = opsets.shifted(lift, place, value, d + 1, k, d + 2)
     pair = opsets.sizes(lift, place, value, d, d + 2)
     value = opsets.unsqueezed(lift, place, reshape(lift, place, value, (*(0,) * d, -1)), 0)
-    value = _conv(lift, planned, value, strides=(*(1,) * (d - 1), k))
-    shape = opsets.sizes_joined(lift, place, [lift.builder.ints((0,) * d, "shape"), pair])
-    value = opsets.reshaped_to(lift, place, opsets.squeezed(lift, place, value, 0), shape)
-    return transpose(lift, place, value, (d, *range(d), d + 1), like=planned.like)
+
+    def unfold(place: int, value: str, like: str) -> str:
+        shape = opsets.sizes_joined(lift, place, [lift.builder.ints((0,) * d, "shape"), pair])
+        value = opsets.reshaped_to(lift, place, opsets.squeezed(lift, place, value, 0), shape)
+        return transpose(lift, place, value, (d, *range(d), d + 1), like=like)
+
+    return Folded(value, Frame("fold", d + 2, None, unfold))
 
 
-def interleave(lift: Lift, planned: Planned) -> str:
-    """The images of a batch of B interleaved along the last axis; the Conv is dilated by B there.
-
-    x [B, C, S1.., W] -> [C, S1.., W, B] -> [1, C, S1.., W*B] -> Conv with dilations 1.., B ->
-    [1, M, S1'.., W'*B] -> [B, M, S1'.., W']. Every B-th position is of one image: none reaches another.
-    Raises ValueError where the batch is no number above 1.
-    """
-    if planned.batch is None or planned.batch < 2:
-        raise ValueError("interleave needs a batch that is a number above 1")
-    place, d, batch = planned.place, len(planned.kernel), planned.batch
+def _interleave(lift: Lift, planned: Planned) -> Folded:
+    place, d, batch = planned.place, len(planned.kernel), planned.batch or 1
     value = transpose(lift, place, planned.source, (*range(1, d + 2), 0))
     value = opsets.unsqueezed(lift, place, reshape(lift, place, value, (*(0,) * d, -1)), 0)
-    value = _conv(lift, planned, value, dilations=(*(1,) * (d - 1), batch))
-    value = opsets.squeezed(lift, place, value, 0)
-    value = reshape(lift, place, value, (*(0,) * d, -1, batch))
-    return transpose(lift, place, value, (d + 1, *range(d + 1)), like=planned.like)
+
+    def unfold(place: int, value: str, like: str) -> str:
+        value = opsets.squeezed(lift, place, value, 0)
+        value = reshape(lift, place, value, (*(0,) * d, -1, batch))
+        return transpose(lift, place, value, (d + 1, *range(d + 1)), like=like)
+
+    return Folded(value, Frame("interleave", d + 2, batch, unfold))
 
 
 ROWS = "rows"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import Params
 from onnxscope.expr import Expr
-from onnxscope.rewrite.builder import Builder
+from onnxscope.rewrite.folding import Folder
 from onnxscope.rewrite.layout import is_fully_connected, operands
 from onnxscope.rewrite.lift import Layer, Lift
 from onnxscope.rewrite.plan import Options
@@ -50,7 +50,7 @@ def find(facts: Facts, params: Params, form: str = "conv") -> tuple[HeadLayer, .
     if not connected:
         return ()
     unfit = {fact.node.index: why for fact in connected if not fact.scope and (why := _unfit(facts, fact))}
-    lift = Lift(facts, facts, Options(form=form), Builder(facts.model), dict(unfit), frozenset())
+    lift = Lift(facts, facts, Options(form=form), Folder(facts.model), dict(unfit), frozenset())
     lift.run()
     layers = {layer.fact.node.index: layer for layer in lift.layers.values()}
     return tuple(_verdict(lift, fact, layers, unfit, _share(fact, params)) for fact in connected)

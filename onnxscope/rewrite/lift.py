@@ -60,6 +60,8 @@ class Layer:
     reason: str = "asked for"
     window: tuple[int, ...] = ()
     """The window of the head where `kernel` doesn't say it."""
+    read: str = ""
+    """Provisional name of what it reads, where that isn't the source's twin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,75 @@ def test_fold_and_interleave_sum_in_the_order_of_the_convolution() -> None:
     same(interleave, plain, exactly=True)
 
 
+CHAIN = ["f = Flatten(p)", "a = Gemm(f, w, b)", "r = Relu(a)", "q = Gemm(r, v, c)", "s = Mul(q, k)",
+         "y = Softmax(s) axis=1"]  # fmt: skip
+
+
+def ops(model: Model, names: str) -> list[str]:
+    return [node.op for node in model.graph.nodes if node.op in names.split()]
+
+
+@pytest.mark.parametrize(("form", "shapes"), [("fold", 1), ("interleave", 0)])
+@pytest.mark.parametrize("opset", [9, 13, 17])
+def test_a_chain_is_folded_once_and_unfolded_once(form: str, shapes: int, opset: int) -> None:
+    model = network((8, 6), batch="2", opset=opset, lines=CHAIN, k=normal(1, 4))
+    _, candidate = check(model, form, [(8, 6), (13, 9)], 2)
+    turned = 4 if opset < 13 else 2  # below 13 the softmax runs on a channels-last copy
+    order = ops(candidate, "Transpose Conv Relu Mul Softmax Shape")
+    assert order.count("Transpose") == turned
+    assert order.count("Shape") == shapes
+    assert order[0] == order[-1] == "Transpose"  # nothing of the chain lies outside
+    assert [op for op in order if op not in ("Transpose", "Shape")] == [
+        "Conv", "Relu", "Conv", "Mul", "Softmax"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["fold", "interleave"])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        ["z = MatMul(f, w)", "a = Add(z, b)", "y = LogSoftmax(a)"],
+        ["a = Gemm(f, w, b)", "n = Gemm(f, w2, b)", "y = Concat(a, n) axis=1"],
+        ["a = Gemm(f, w, b)", "n = Gemm(f, w2, b)", "m = Add(a, n)", "y = Gemm(m, v, c)"],
+        ["a = Gemm(f, w, b)", "n = LayerNormalization(a, b)", "y = Gemm(n, v, c)"],
+        ["a = Gemm(f, w, b)", "g, h = Split(a) axis=1", "y = Mul(g, h)"],
+        ["a = Gemm(f, w, b)", "m = ReduceMax(a) axes=[1] keepdims=1", "y = Sub(a, m)"],
+        ["a = Gemm(f, w, b)", "t, i = TopK(a, two) axis=1", "y = Exp(t)"],
+        ["a = Gemm(f, w, b)", "s = Slice(a, one, two, one)", "y = Relu(s)"],
+        ["a = Gemm(f, w, b)", "y = ArgMax(a) axis=1 keepdims=1"],
+    ],
+)
+def test_what_acts_on_positions_stays_in_the_chain(form: str, tail: list[str]) -> None:
+    read = " ".join(tail)
+    given = {"w2": normal(24, 6), "one": np.array([1]), "two": np.array([2])}
+    given = {name: array for name, array in given.items() if f" {name})" in read or f" {name}," in read}
+    model = network((8, 6), batch="2", lines=["f = Flatten(p)", *tail], **given)
+    _, candidate = check(model, form, [(8, 6), (13, 9)], 2)
+    inner = 2 if "LayerNorm" in read else 0  # channels-last inside the chain
+    assert len(ops(candidate, "Transpose")) == 2 + inner
+
+
+@pytest.mark.parametrize("form", ["fold", "interleave"])
+def test_what_leaves_a_chain_is_unfolded_there(form: str) -> None:
+    """Two outputs, and a constant that differs from image to image, which no long image can take."""
+    lines = ["f = Flatten(p)", "a = Gemm(f, w, b)", "r = Relu(a)", "z = Add(r, e)", "y = Gemm(z, v, c)"]
+    given = {"w": normal(24, 6), "b": normal(6), "v": normal(6, 4), "c": normal(4), "e": normal(2, 1)}
+    pool = "p = MaxPool(x) kernel_shape=[2,2] strides=[2,2]"
+    model = typed(net([pool, *lines], x="2,2,8,6", outputs=["y", "a"], opset=17, **given))
+    (_, plain), (_, other) = (converted(model, form=name) for name in ("conv", form))
+    x = normal(2, 2, 13, 9)
+    for name, expected in outputs(plain, x).items():
+        same(outputs(other, x)[name], expected)
+    for name, expected in outputs(model, x[:, :, :8, :6]).items():
+        same(outputs(other, x[:, :, :8, :6])[name].reshape(2, -1), expected)
+
+
+def outputs(model: Model, x: np.ndarray) -> dict[str, np.ndarray]:
+    session = ort.InferenceSession(dumps(model), providers=["CPUExecutionProvider"])
+    names = [info.name for info in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"x": x}), strict=True))
+
+
 def test_rows_keeps_the_nodes_and_weights_of_the_head() -> None:
     model = network((8, 6))
     _, candidate = converted(model, form="rows")

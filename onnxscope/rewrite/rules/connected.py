@@ -126,7 +126,9 @@ def _added(lift: Lift, step: Step, made: View, name: str, beta: float) -> View:
     twin = constant_twin(lift, step, name, made, step.target or (), beta)
     result = lift.builder.emit(step.place, "Add", (made.twin, twin), like=step.output)
     bias = Tensors(name, twin, PERMUTED if beta == 1 else FOLDED)
-    lift.layers[result] = replace(lift.layers.pop(made.twin), result=result, bias=bias)
+    layer = lift.layers.pop(lift.builder.inner(made.twin))
+    key = lift.builder.inner(result)
+    lift.layers[key] = replace(layer, result=key, bias=bias)
     return replace(made, twin=result)
 
 
@@ -256,11 +258,14 @@ def convolution(
             batch_of(lift, view),
         ),
     )
+    read = view.twin if any(size != 1 for size in kernel) else lift.builder.inner(view.twin)
+    made = lift.builder.inner(result)
     fact = owner.fact if owner else step.fact
     source_name = owner.input if owner else step.node.inputs[operands(lift.native, step.fact).data]
-    lift.layers[result] = Layer(
-        fact, view, result, source_name, step.output, kernel, channels, features, weight, bias, form, reason
-    )
+    lift.layers[made] = Layer(
+        fact, view, made, source_name, step.output, kernel, channels, features, weight, bias, form, reason,
+        read=read,
+    )  # fmt: skip
     return replace(
         view,
         twin=result,

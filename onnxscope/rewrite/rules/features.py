@@ -62,9 +62,13 @@ def _channels_last(lift: Lift, step: Step, view: View, node: Node) -> str:
     """A node that works on the last axis, between two transposes; its first input is the twin."""
     forth = (0, *range(2, view.rank), 1)
     back = (0, view.rank - 1, *range(1, view.rank - 1))
-    turned = transpose(lift, step.place, view.twin, forth)
+    folded = lift.builder.folded.get(view.twin)
+    turned = transpose(lift, step.place, folded.value if folded else view.twin, forth)
     made = lift.builder.add(step.place, replace(node, inputs=(turned, *node.inputs[1:])), hint=step.output)
-    return transpose(lift, step.place, made, back, like=step.output)
+    if folded is None:
+        return transpose(lift, step.place, made, back, like=step.output)
+    value = transpose(lift, step.place, made, back)
+    return lift.builder.unfolded(step.place, value, folded.frame, step.output)
 
 
 @rule("LayerNormalization")

@@ -147,6 +147,7 @@ def constant_twin(lift: Lift, step: Step, name: str, view: View, target: Shape, 
     if stored is None:
         raise Unliftable("the shape of a constant is unknown")
     if scale == 1.0 and all(size == 1 for size in stored.dims) and len(stored.dims) <= view.rank:
+        lift.builder.dims[name] = stored.dims
         return name
     groups = view.groups[len(target) - len(stored.dims) :]
     axes = [_Axis(size, group) for size, group in zip(stored.dims, groups, strict=True)]
@@ -160,7 +161,9 @@ def constant_twin(lift: Lift, step: Step, name: str, view: View, target: Shape, 
     final = full if full[0] != 1 else full[1:]
     if stored.turned:
         stored = Source(name, None, stored.dims)
-    return place_constant(lift, step.place, stored, recipe, final).candidate
+    made = place_constant(lift, step.place, stored, recipe, final).candidate
+    lift.builder.dims[made] = tuple(final)
+    return made
 
 
 def _sizes(lift: Lift, axes: list[_Axis], view: View) -> dict[int, int]:
@@ -194,7 +197,7 @@ def _bias(lift: Lift, step: Step) -> Answer:
         return None
     for index, other in ((0, 1), (1, 0)):
         view = step.views[index]
-        layer = lift.layers.get(view.twin) if isinstance(view, View) else None
+        layer = lift.layers.get(lift.builder.inner(view.twin)) if isinstance(view, View) else None
         if layer is None or not isinstance(view, View) or not step.constant(other):
             continue
         if _takes(lift, step, layer, view, other):
