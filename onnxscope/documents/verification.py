@@ -82,6 +82,7 @@ class VerifiedLayerEntry(TypedDict):
     name: str
     max_abs: float | None
     limit: float | None
+    would_pass_at: float | None
     ok: bool
 
 
@@ -89,10 +90,11 @@ class DenseEntry(TypedDict):
     """The head on every window of a larger map."""
 
     size: list[int]
-    """[H, W] of the input, in pixels."""
+    """[H, W] of the input, in pixels; as many axes as it has."""
     windows: int
     max_abs: float | None
     limit: float | None
+    would_pass_at: float | None
     border_effect: float | None
     ok: bool
 
@@ -212,6 +214,7 @@ def _layer(layer: LayerResult) -> VerifiedLayerEntry:
         "name": layer.name,
         "max_abs": finite(layer.max_abs),
         "limit": finite(layer.limit),
+        "would_pass_at": finite(layer.would_pass_at),
         "ok": layer.ok,
     }
 
@@ -222,6 +225,7 @@ def _dense(dense: DenseResult) -> DenseEntry:
         "windows": dense.windows,
         "max_abs": finite(dense.max_abs),
         "limit": finite(dense.limit),
+        "would_pass_at": finite(dense.would_pass_at),
         "border_effect": finite(dense.border_effect),
         "ok": dense.ok,
     }

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from onnxscope.proof import limits
 from onnxscope.proof.result import OutputResult
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -22,12 +23,9 @@ class Tally:
     name: str
     limit_from: str = ""
     values: int = 0
-    max_abs: float = 0.0
+    found: limits.Comparison = limits.Comparison()
+    """All finite numbers so far."""
     max_rel: float = 0.0
-    ratio: float = 0.0
-    """Largest difference as a multiple of its limit."""
-    limit: float = 0.0
-    """The limit at that element."""
     same: int = 0
     """Rows with the same largest class."""
     rows: int = 0
@@ -61,13 +59,13 @@ class Tally:
         source = f"{self.differs}; {self.limit_from}" if self.differs else self.limit_from
         return OutputResult(
             self.name,
-            self.max_abs,
+            self.found.max_abs,
             self.max_rel,
-            self.limit,
+            self.found.limit,
             source,
-            inf if failed else self.ratio,
+            inf if failed else self.found.ratio,
             self.same / self.rows if self.rows else None,
-            not failed and self.ratio <= 1.0,
+            not failed and self.found.ok,
             (self.nan[0], self.nan[1], self.nan[2]),
             (self.inf[0], self.inf[1], self.inf[2]),
         )
@@ -118,23 +116,16 @@ class Tally:
         same_infinity = np.isinf(one) & (one == two)
         self._count(self.inf, np.isinf(one) & ~np.isnan(two), np.isinf(two) & ~np.isnan(one), same_infinity)
         finite = np.isfinite(one) & np.isfinite(two) & ~exact
+        bounds = np.broadcast_to(np.nan_to_num(np.asarray(limit, np.float64), posinf=inf), one.shape)
         if not finite.any():
-            self._keep_limit(limit)
+            known = float(np.max(bounds)) if bounds.size else 0.0
+            self.found = self.found.merged(limits.Comparison(exact.size, 0.0, 0.0, known))
             return
-        gap = np.abs(one[finite] - two[finite])
-        bounds = np.broadcast_to(np.nan_to_num(np.asarray(limit, np.float64), posinf=inf), one.shape)[finite]
+        one, two = one[finite], two[finite]
+        self.found = self.found.merged(limits.compare(two, one, bounds[finite]))
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(gap == 0, 0.0, gap / bounds)
-            relative = np.where(one[finite] == 0, 0.0, gap / np.abs(one[finite]))
-        worst = int(np.argmax(ratio)) if ratio.any() else int(np.argmax(bounds))
-        if ratio[worst] > self.ratio or not self.limit:
-            self.ratio, self.limit = float(max(ratio[worst], self.ratio)), float(bounds[worst])
-        self.max_abs = max(self.max_abs, float(gap.max()))
+            relative = np.where(one == 0, 0.0, np.abs(one - two) / np.abs(one))
         self.max_rel = max(self.max_rel, float(relative.max()))
-
-    def _keep_limit(self, limit: Array) -> None:
-        if not self.limit and np.size(limit):
-            self.limit = float(np.max(limit))
 
     @staticmethod
     def _count(counts: list[int], left: Array, right: Array, both: Array | None = None) -> None:

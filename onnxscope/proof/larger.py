@@ -197,7 +197,8 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
     )
     outcome = result.comparison
     effect = _border(pair, larger, given[larger.image], outputs, native, notes) if border else None
-    return DenseResult(larger.size, result.windows, outcome.max_abs, outcome.limit, effect, outcome.ok)
+    numbers = outcome.max_abs, outcome.limit, effect, outcome.ok, outcome.ratio
+    return DenseResult(larger.size, result.windows, *numbers)
 
 
 def _is_map(value: Any, head: HeadLink) -> bool:

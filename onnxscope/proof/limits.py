@@ -171,7 +171,8 @@ class Comparison:
     ratio: float = 0.0
     """Largest difference as a multiple of its limit: the tolerance that would just have passed."""
     limit: float = 0.0
-    """The limit at that element."""
+    """The limit to show beside `max_abs`, so that the larger of the two says `ok`: at the same element where
+    every difference keeps its limit, else at the element that is farthest beyond it."""
 
     @property
     def ok(self) -> bool:
@@ -180,12 +181,17 @@ class Comparison:
 
     def merged(self, other: Comparison) -> Comparison:
         """Both comparisons as one."""
-        nearest = self if self.values and self.ratio >= other.ratio else other
+        if not (self.values and other.values):
+            return self if self.values else other
+        if self.ok and other.ok:
+            shown = max(self, other, key=lambda one: (one.max_abs, one.limit))
+        else:
+            shown = max(self, other, key=lambda one: one.ratio)
         return Comparison(
             self.values + other.values,
             max(self.max_abs, other.max_abs),
-            nearest.ratio,
-            nearest.limit,
+            max(self.ratio, other.ratio),
+            shown.limit,
         )
 
 
@@ -204,8 +210,8 @@ def compare(computed: Array, expected: Array, limit: Array | float) -> Compariso
         bound = np.broadcast_to(np.asarray(limit, np.float64), gap.shape)
         usable = np.where(np.isfinite(bound), bound, 0.0)
         ratio = np.where(gap == 0, 0.0, np.where(np.isfinite(gap), gap / usable, np.inf))
-    nearest = int(np.argmax(ratio)) if ratio.any() else int(np.argmax(usable))
-    return Comparison(gap.size, float(gap.max()), float(ratio.flat[nearest]), float(usable.flat[nearest]))
+    place = int(np.argmax(ratio if ratio.max() > 1 else gap if gap.any() else usable))
+    return Comparison(gap.size, float(gap.max()), float(ratio.max()), float(usable.flat[place]))
 
 
 def steps(computed: Array, expected: Array, scale: float = 1.0, allowed: int = 0) -> tuple[Comparison, float]:

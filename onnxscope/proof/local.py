@@ -171,7 +171,7 @@ def check(
             notes.append(f"{step.name} was not recomputed in float64: no rule for its form")
             continue
         widest, total = max(widest, width), total.merged(outcome)
-        results.append(LayerResult(step.name, outcome.max_abs, outcome.limit, outcome.ok))
+        results.append(layer_result(step.name, outcome))
     broken = next((layer.name for layer in results if not layer.ok), None)
     text = (
         "each original layer in float64 from the candidate's own input: lambda u sqrt(Q), Q the sum of "
@@ -179,6 +179,11 @@ def check(
         f"N = {max(count, values or 0)}, delta = {delta:g}"
     )
     return LocalCheck(tuple(results), broken, text, total, tuple(notes))
+
+
+def layer_result(name: str, outcome: Comparison) -> LayerResult:
+    """The row of one layer."""
+    return LayerResult(name, outcome.max_abs, outcome.limit, outcome.ok, outcome.ratio)
 
 
 def _step(

@@ -40,11 +40,13 @@ class OutputResult:
     max_abs: float
     max_rel: float
     limit: float
-    """Largest allowed absolute difference at the element that came nearest to its limit."""
+    """Largest allowed absolute difference: at the element of `max_abs` where the output is ok, else at the
+    one that is farthest beyond its limit. So `max_abs` <= `limit` exactly where it is ok."""
     limit_from: str
     """How the limit was computed, with lambda, u, K, n, N in it."""
     would_pass_at: float
-    """The tolerance that would just have passed, as a multiple of the limit."""
+    """The tolerance that would just have passed, as a multiple of the limit: the largest share of its own
+    limit that any element reaches; inf where none would (NaN or Inf on one side, shapes, a limit of 0)."""
     argmax_agreement: float | None
     """Share of rows (or map cells) with the same largest class; None where there is no class axis."""
     ok: bool
@@ -60,7 +62,10 @@ class LayerResult:
     name: str
     max_abs: float
     limit: float
+    """As for an output."""
     ok: bool
+    would_pass_at: float = 0.0
+    """As for an output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ class DenseResult:
     """Largest difference between a cell and the original network on the cropped image; None where not
     measured."""
     ok: bool
+    would_pass_at: float = 0.0
+    """As for an output."""
 
 
 @dataclass(frozen=True, slots=True)

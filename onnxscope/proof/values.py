@@ -73,7 +73,7 @@ def check(pair: Pair, trial: Drawn, values: int) -> ValueCheck:
 
 def _row(name: str, tally: Tally) -> LayerResult:
     found = tally.result()
-    return LayerResult(name, found.max_abs, found.limit, found.ok)
+    return LayerResult(name, found.max_abs, found.limit, found.ok, found.would_pass_at)
 
 
 def _cause(
@@ -88,7 +88,7 @@ def _cause(
     what = f"{name} diverges first, behind {node.op} {node.label}"
     if not known and not any(source in given for source in sources):
         return f"{what}, whose inputs only one model has"
-    worst = max((tallies[source].ratio for source in known), default=0.0)
+    worst = max((tallies[source].found.ratio for source in known), default=0.0)
     own = tallies[name].result()
     errors = f"inputs reach {worst:.2g} of their limits, the output {own.would_pass_at:.3g}"
     made = "the node makes the error" if worst <= 1 else "it passes the error on"

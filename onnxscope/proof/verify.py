@@ -12,6 +12,7 @@ from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure
 from onnxscope.proof import exact, halves, larger, latency, local, providers, trials, values, weights
 from onnxscope.proof.inputs import Draw
+from onnxscope.proof.local import layer_result
 from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verification, WeightCounts
 from onnxscope.proof.setting import Pair, Setting, opened
 from onnxscope.proof.trials import Drawn, Outcome
@@ -200,7 +201,7 @@ def _exact(pair: Pair) -> list[LayerResult]:
     rows: list[LayerResult] = []
     for layer in found:
         for part, outcome in (("zeros", layer.zeros), ("impulses", layer.impulses)):
-            rows.append(LayerResult(f"{layer.layer} ({part})", outcome.max_abs, outcome.limit, outcome.ok))
+            rows.append(layer_result(f"{layer.layer} ({part})", outcome))
     return rows
 
 

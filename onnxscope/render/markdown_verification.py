@@ -56,10 +56,13 @@ def _run(run: RunEntry) -> Iterator[str]:
         )
         for row in run["outputs"]
     ]
+    passing = [(row["name"], measures.passing(row)) for row in run["outputs"]]
     if rows:
         titles = ("output", "max abs diff", "relative", "limit", "of limit", "same class", "", "NaN, Inf")
         yield ""
         yield from table(titles, rows, _NUMBERS)
+    for name, tolerance in passing:
+        yield from ("", f"{code(name)} {tolerance}.") if tolerance else ()
     for account, names in measures.accounts(run["outputs"]).items():
         yield from ("", f"Limit of {', '.join(map(code, names))}: {escaped(account)}")
     if measures.limits_differ(run["outputs"]) or measures.limits_differ(run["layers"]):
@@ -73,13 +76,20 @@ def _layers(run: RunEntry) -> Iterator[str]:
     if not found:
         return
     rows = [
-        (code(row["name"]), error(row["max_abs"]), error(row["limit"]), _verdict(row["ok"])) for row in found
+        (
+            code(row["name"]),
+            error(row["max_abs"]),
+            error(row["limit"]),
+            measures.multiple(row["would_pass_at"]),
+            _verdict(row["ok"]),
+        )
+        for row in found
     ]
     failing = sum(not row["ok"] for row in found)
     if len(rows) > FOLDED:
         told = f"{number(len(rows))} values, {failing} beyond their limit"
         yield from (f"<details><summary>{told}</summary>", "")
-    yield from table(("value", "max abs diff", "limit", ""), rows, _NUMBERS)
+    yield from table(("value", "max abs diff", "limit", "of limit", ""), rows, _NUMBERS)
     if len(rows) > FOLDED:
         yield from ("", "</details>")
 
@@ -92,12 +102,13 @@ def _dense(run: RunEntry) -> Iterator[str]:
                 number(row["windows"]),
                 error(row["max_abs"]),
                 error(row["limit"]),
+                measures.multiple(row["would_pass_at"]),
                 _verdict(row["ok"]),
                 "-" if row["border_effect"] is None else error(row["border_effect"]),
             )
             for row in run["dense"]
         ]
-        titles = ("input", "windows", "max abs diff", "limit", "", "border effect")
+        titles = ("input", "windows", "max abs diff", "limit", "of limit", "", "border effect")
         yield from table(titles, rows, _NUMBERS)
 
 

@@ -139,14 +139,33 @@ def _size(trial: TrialEntry) -> str:
 
 
 PER_ELEMENT = (
-    "limits differ from element to element: the one shown is where the difference came nearest to it, which"
-    " needn't be where the difference is largest"
+    'limits differ from element to element: the one shown is that of the largest difference; "of limit" is'
+    " the largest share of its own limit that any element reaches"
 )
 
 
 def limits_differ(rows: Sequence[OutputEntry] | Sequence[VerifiedLayerEntry]) -> bool:
-    """Whether a row holds although its largest difference is above the limit shown."""
-    return any(row["ok"] and (row["max_abs"] or 0) > (row["limit"] or 0) for row in rows)
+    """Whether an element comes nearer to its limit than the one with the largest difference."""
+    return any(
+        row["ok"] and (row["max_abs"] or 0) < 0.99 * (row["limit"] or 0) * (row["would_pass_at"] or 0)
+        for row in rows
+    )
+
+
+def passing(row: OutputEntry) -> str:
+    """For an output that fails: the tolerance that would just have passed; "" where none would."""
+    tolerable = not row["ok"] and not specials(row) and row["max_abs"]
+    return f"would pass with --atol {_above(row['max_abs'] or 0)}" if tolerable else ""
+
+
+def _above(value: float) -> str:
+    """Three digits, rounded up.
+
+    >>> _above(0.0012341), _above(3.0)
+    ('0.00124', '3')
+    """
+    shown = f"{value:.3g}"
+    return shown if float(shown) >= value else f"{value * (1 + 5e-3):.3g}"
 
 
 def specials(output: OutputEntry) -> str:
@@ -207,7 +226,7 @@ def summary(document: VerificationDocument) -> str:
 
 def _against(output: OutputEntry) -> str:
     if output["would_pass_at"] is None:
-        return "NaN or infinite on one side"
+        return "NaN or infinite on one side" if specials(output) else "where none is allowed"
     share = multiple(output["would_pass_at"])
     return f"at most {share} of the limit" if output["ok"] else f"{share} times the limit"
 

@@ -71,8 +71,7 @@ def _outputs(run: RunEntry, width: int) -> Iterator[Styled]:
     if measures.limits_differ(found):
         yield from hanging(measures.PER_ELEMENT, width, "  ", "  ", "faint")
     for row in found:
-        special = measures.specials(row)
-        if special:
+        for special in filter(None, (measures.specials(row), measures.passing(row))):
             yield from hanging(f"{clean(row['name'])}: {special}", width, "  ", style="warning")
 
 
@@ -97,6 +96,7 @@ def _layers(run: RunEntry, width: int) -> Iterator[Styled]:
         Column("value", tuple(clean(row["name"]) for row in shown), name=True),
         Column("max |diff|", tuple(error(row["max_abs"]) for row in shown), right=True),
         Column("limit", tuple(error(row["limit"]) for row in shown), right=True),
+        Column("of limit", tuple(measures.multiple(row["would_pass_at"]) for row in shown), right=True),
         Column("", tuple(measures.verdict(row["ok"]) for row in shown)),
     ]
     yield from table(columns, width, SQUEEZE)
@@ -115,6 +115,7 @@ def _dense(run: RunEntry, width: int) -> Iterator[Styled]:
         Column("windows", tuple(number(row["windows"]) for row in found), right=True),
         Column("max |diff|", tuple(error(row["max_abs"]) for row in found), right=True),
         Column("limit", tuple(error(row["limit"]) for row in found), right=True),
+        Column("of limit", tuple(measures.multiple(row["would_pass_at"]) for row in found), right=True),
         Column("", tuple(measures.verdict(row["ok"]) for row in found)),
         Column("border effect", tuple(_border(row["border_effect"]) for row in found), right=True),
     ]

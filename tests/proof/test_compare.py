@@ -21,8 +21,21 @@ def floats(*values):
 def test_differences_relative_differences_and_the_tolerance_that_passes():
     found = tally(floats(1, -2, 4), floats(1, -2.25, 5), np.array([1, 0.5, 4.0]))
     assert (found.max_abs, found.max_rel) == (1.0, 0.25)
-    assert (found.would_pass_at, found.limit, found.ok) == (0.5, 0.5, True)
+    assert (found.would_pass_at, found.limit, found.ok) == (0.5, 4.0, True)
     assert not tally(floats(10), floats(19), 0.1).ok
+
+
+def test_difference_and_limit_shown_agree_with_the_verdict():
+    """Kept: both from the element of the largest difference. Broken: the limit that is broken most."""
+    kept = tally(floats(0, 0), floats(8, 1), np.array([16.0, 1.25]))
+    assert (kept.max_abs, kept.limit, kept.would_pass_at, kept.ok) == (8, 16, 0.8, True)
+    broken = tally(floats(0, 0), floats(8, 1), np.array([16.0, 0.25]))
+    assert (broken.max_abs, broken.limit, broken.would_pass_at, broken.ok) == (8, 0.25, 4, False)
+    trials = Tally("y")
+    for candidate, limit in ((3.0, 0.5), (4.0, 8.0), (1.0, 0.25)):
+        trials.add(floats(0), floats(candidate), limit)
+    found = trials.result()
+    assert (found.max_abs, found.limit, found.would_pass_at) == (4, 0.5, 6)
 
 
 def test_a_limit_of_zero_is_kept_only_by_equal_bits():
