@@ -151,6 +151,15 @@ def _geometry(fresh: Fresh, layer: dict, label: str) -> Iterator[Sabotage]:
             yield Sabotage(f"{key} of {value} ({label})", model, (layer["output"],))
 
 
+def _views(model: onnx.ModelProto, name: str) -> tuple[str, ...]:
+    """A value, and its names behind ops that only move it."""
+    names = [name]
+    for node in model.graph.node:
+        if node.op_type in ("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten"):
+            names += [node.output[0]] if node.input[0] in names else []
+    return tuple(names)
+
+
 def _maker(model: onnx.ModelProto, output: str) -> onnx.NodeProto | None:
     return next((node for node in model.graph.node if output in node.output), None)
 
@@ -187,7 +196,7 @@ def _tails(fresh: Fresh, made: set[str]) -> Iterator[Sabotage]:
         seen.add(op)
         model = fresh()
         node = model.graph.node[index]
-        places = (node.output[0],)
+        places = _views(model, node.output[0])
         if "Softmax" in op:
             before = _get(node, "axis", 1 if model.opset_import[0].version < 13 else -1)
             _set(node, "axis", 2 if before == 1 else 1)

@@ -23,7 +23,7 @@ class Tally:
     name: str
     limit_from: str = ""
     values: int = 0
-    found: limits.Comparison = limits.Comparison()
+    found: limits.Comparison = field(default_factory=limits.Comparison)
     """All finite numbers so far."""
     max_rel: float = 0.0
     same: int = 0

@@ -43,6 +43,8 @@ class Outcome:
     drawn: tuple[Drawn, ...]
     values: int
     """N, the number of values compared."""
+    worst: int = 0
+    """Index of the trial in which an output came nearest to its limit, or went farthest beyond it."""
 
 
 def planned(pair: Pair) -> list[Draw]:
@@ -149,13 +151,16 @@ def compared(pair: Pair) -> Outcome:
     values = sum(_size(trial.original[name]) for trial in drawn for name in names)
     tallies = {name: Tally(name) for name in names}
     bounds = _bounds(pair, drawn, names, max(1, values))
+    shares: list[float] = []
     for number, trial in enumerate(drawn):
         for name in names:
             limit, source = bounds(name, number)
             tallies[name].limit_from = source
             tallies[name].add(trial.original[name], trial.candidate[name], limit)
+        shares.append(max((tally.result().would_pass_at for tally in tallies.values()), default=0.0))
+    worst = shares.index(max(shares)) if shares else 0
     trials = tuple(Trial(t.draw.seed, t.draw.family, dict(t.draw.shapes)) for t in drawn)
-    return Outcome(trials, tuple(tally.result() for tally in tallies.values()), tuple(drawn), values)
+    return Outcome(trials, tuple(tally.result() for tally in tallies.values()), tuple(drawn), values, worst)
 
 
 def _size(value: Any) -> int:

@@ -160,15 +160,27 @@ def _compared(pair: Pair, notes: list[str]) -> tuple[Outcome, list[LayerResult]]
     layers = [*_exact(pair), *_local(pair, outcome, notes)]
     if pair.setting.request.layers:
         layers += _values(pair, outcome, notes)
+    elif all(layer.ok for layer in layers) and not all(output.ok for output in outcome.outputs):
+        layers += _located(pair, outcome, notes)
     return outcome, layers
 
 
 def _values(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
-    """Every value that both models have, on the first trial."""
-    found = values.check(pair, outcome.drawn[0], max(1, outcome.values))
+    """Every value that both models have, on the trial that shows most."""
+    found = values.check(pair, outcome.drawn[outcome.worst], max(1, outcome.values))
     if found.cause:
         notes.append(found.cause)
     return list(found.layers)
+
+
+def _located(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
+    """Outputs that fail though no layer does: the first value that diverges, looked for unasked."""
+    if pair.setting.random:
+        return []
+    if pair.setting.heavy:
+        notes.append("--layers names the first value that differs (not done unasked: large weights)")
+        return []
+    return [row for row in _values(pair, outcome, notes) if not row.ok][:1]
 
 
 def _use(pair: Pair, asked: str, drawn: Sequence[Drawn]) -> ProviderUse:
