@@ -187,7 +187,7 @@ class Node:
         for attribute in self.attributes:
             if isinstance(attribute.value, Graph):
                 yield attribute.name, attribute.value
-            elif isinstance(attribute.value, tuple):
+            elif isinstance(attribute.value, tuple) and isinstance((*attribute.value, 0)[0], Graph):
                 for place, item in enumerate(attribute.value):
                     if isinstance(item, Graph):
                         yield f"{attribute.name}[{place}]", item
@@ -236,10 +236,16 @@ class Graph:
         """Value name -> the nodes of this graph that read it (or hold a graph that does), in file order."""
         found: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys((*node.inputs, *captures(node))):
+            for name in dict.fromkeys((*node.inputs, *self.captured.get(node.index, ()))):
                 if name:
                     found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
+
+    @cached_property
+    def captured(self) -> dict[int, tuple[str, ...]]:
+        """Index of each node that holds graphs -> the names that these read from the graphs around them."""
+        found = {node.index: captures(node) for node in self.nodes if node.attributes}
+        return {index: names for index, names in found.items() if names}
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -356,21 +362,23 @@ def _unique(labels: list[str]) -> tuple[str, ...]:
 
 
 def _execution_order(graph: Graph) -> tuple[Node, ...]:
-    reads = [
-        {name for name in (*node.inputs, *captures(node)) if name in graph.producers} for node in graph.nodes
-    ]
-    done: set[str] = set()
-    for node, names in zip(graph.nodes, reads, strict=True):
-        if not names <= done:
-            return _sorted_order(graph, reads)
-        done.update(node.outputs)
+    waiting = set(graph.producers)
+    captured = graph.captured
+    for node in graph.nodes:
+        if not waiting.isdisjoint(node.inputs) or not waiting.isdisjoint(captured.get(node.index, ())):
+            return _sorted_order(graph)
+        waiting.difference_update(node.outputs)
     return graph.nodes
 
 
-def _sorted_order(graph: Graph, reads: list[set[str]]) -> tuple[Node, ...]:
+def _sorted_order(graph: Graph) -> tuple[Node, ...]:
     """Kahn's algorithm with a heap on the place in the file: stable, and linear but for the heap."""
     import heapq
 
+    reads = [
+        {name for name in (*node.inputs, *graph.captured.get(node.index, ())) if name in graph.producers}
+        for node in graph.nodes
+    ]
     place = {id(node): position for position, node in enumerate(graph.nodes)}
     needs = [{place[id(graph.producers[name])] for name in names} for names in reads]
     readers: dict[int, list[int]] = {}

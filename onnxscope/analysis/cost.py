@@ -39,7 +39,7 @@ def count(facts: Facts) -> Cost:
     unknown: list[NodeFact] = []
     for fact in facts.nodes():
         has_body = (fact.scope, fact.node.index) in facts.children
-        if facts.is_folded(fact):
+        if fact.folded:
             continue
         if fact.inferred.unknown_macs:
             unknown += [] if has_body and fact.answered else [fact]

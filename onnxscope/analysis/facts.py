@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import NamedTuple, TypeAlias
 
 from onnxscope.expr import Size
-from onnxscope.graph import Graph, Model, Node, captures
+from onnxscope.graph import Graph, Model, Node
 from onnxscope.ops.registry import Rule
 from onnxscope.ops.value import UNKNOWN, Inferred, ValueFact
 
@@ -39,6 +39,14 @@ class NodeFact:
     """False where the outputs stayed unknown."""
     label: str
     """Unique name for people: scope and node name, its place behind it where several nodes have that name."""
+    inputs: tuple[ValueFact | None, ...] = ()
+    """What the node reads, one per input; None for an absent optional one."""
+    outputs: tuple[ValueFact | None, ...] = ()
+    """What it makes, one per output; None where an output has no name."""
+    folded: bool = False
+    """Whether it only computes constants, which runtimes do once when they load the model."""
+    fixed: bool = False
+    """Whether it only computes with stored numbers, constants or defaults: weights on their way."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +146,10 @@ class Facts:
     @cached_property
     def _plain_steps(self) -> list[Step]:
         """The steps of a main graph that calls nothing."""
+        captured = self.main.graph.captured
         return [
-            Step(fact, fact.node.inputs, fact.node.outputs, captures(fact.node) if holds else ())
+            Step(fact, fact.node.inputs, fact.node.outputs, captured.get(fact.node.index, ()))
             for fact in self.main.nodes
-            for holds in (("", fact.node.index) in self.children,)
         ]
 
     def _steps(self, path: str, known: dict[str, Place]) -> Iterator[Step]:
@@ -151,7 +159,8 @@ class Facts:
         for fact in self.scopes[path].nodes:
             node, body = fact.node, self.called(fact)
             if body is None:
-                yield Step(fact, places(node.inputs), places(node.outputs), places(captures(node)))
+                captured = self.scopes[path].graph.captured.get(node.index, ())
+                yield Step(fact, places(node.inputs), places(node.outputs), places(captured))
                 continue
             graph = self.scopes[body].graph
             formal = [info.name for info in graph.inputs]
@@ -164,13 +173,3 @@ class Facts:
                 elif name:
                     inner[info.name] = place
             yield from self._steps(body, inner)
-
-    def is_folded(self, fact: NodeFact) -> bool:
-        """Whether a node only computes constants, which runtimes do once when they load the model."""
-        outputs = [name for name in fact.node.outputs if name]
-        return bool(outputs) and all(self.value(name, fact.scope).constant for name in outputs)
-
-    def is_fixed(self, fact: NodeFact) -> bool:
-        """Whether a node only computes with stored numbers, constants or defaults: weights on their way."""
-        outputs = [name for name in fact.node.outputs if name]
-        return bool(outputs) and all(self.value(name, fact.scope).fixed for name in outputs)

@@ -46,23 +46,32 @@ class Memory:
 class _Tally:
     """A running sum of sizes; adding to it costs the terms of the addend, not of the sum."""
 
-    def __init__(self, terms: dict[Monomial, Coefficient] | None = None) -> None:
+    def __init__(self, number: int = 0, terms: dict[Monomial, Coefficient] | None = None) -> None:
+        self.number = number
         self.terms = dict(terms or {})
+        """What depends on symbols."""
 
     def add(self, size: Size, sign: int = 1) -> None:
+        if isinstance(size, int):
+            self.number += sign * size
+            return
         for monomial, coefficient in terms_of(size):
             self.terms[monomial] = self.terms.get(monomial, 0) + sign * coefficient
 
+    def copy(self) -> _Tally:
+        return _Tally(self.number, self.terms)
+
     def size(self) -> Size:
-        return size_from(self.terms)
+        return self.number + size_from(self.terms)
 
     def at_least(self, other: _Tally) -> bool:
         """Whether this sum is never smaller: at a glance where no term is smaller, else by bounds."""
         mine, theirs = self.terms, other.terms
-        extra = (value for key, value in mine.items() if key not in theirs)
-        if all(mine.get(key, 0) >= value for key, value in theirs.items()) and all(v >= 0 for v in extra):
+        keys = mine.keys() | theirs.keys()
+        if self.number >= other.number and all(mine.get(key, 0) >= theirs.get(key, 0) for key in keys):
             return True
-        return max(len(mine), len(theirs)) > 1 and at_least(self.size(), other.size())
+        alike = not keys or (len(keys) == 1 and self.number == other.number == 0)
+        return not alike and at_least(self.size(), other.size())
 
 
 @dataclass
@@ -79,7 +88,7 @@ class _Graph:
     def reach(self, live: _Tally, label: str) -> None:
         """Take note of what is alive at a node."""
         if live.at_least(self.peak):
-            self.peak, self.peak_node = _Tally(live.terms), label
+            self.peak, self.peak_node = live.copy(), label
         elif not self.peak.at_least(live):
             self.decided = False
 
@@ -100,25 +109,24 @@ def _measured(facts: Facts, path: str, given: Sequence[Place], results: Sequence
     steps = list(facts.steps(path))
     deaths = _deaths(steps, results)
 
-    def make(places: Iterable[Place]) -> None:
-        for place in places:
-            value = facts.at(place)
-            if not place or place in sizes or value.constant:
+    def make(places: Iterable[Place], values: Iterable[ValueFact | None]) -> None:
+        for place, value in zip(places, values, strict=True):
+            if value is None or value.constant or place in sizes:
                 continue
             sizes[place] = size = nbytes(value)
             live.add(size or 0)
             if not path or place not in results:
                 total.add(size or 0)
 
-    make(given)
-    found.peak = _Tally(live.terms)
+    make(given, map(facts.at, given))
+    found.peak = live.copy()
     for step, dying in zip(steps, deaths, strict=True):
         for inside in _inside(facts, step.fact, total):
             inside.peak.add(live.size())
             found.reach(inside.peak, inside.peak_node)
             found.decided &= inside.decided
             found.unknown += inside.unknown
-        make(step.outputs)
+        make(step.outputs, step.fact.outputs)
         found.reach(live, step.fact.label)
         for place in dying:
             live.add(sizes.get(place) or 0, -1)
@@ -142,7 +150,8 @@ def _deaths(steps: Sequence[Step], results: Sequence[Place]) -> list[list[Place]
     """Per step: the values that nobody reads after it."""
     last: dict[Place, int] = {}
     for position, step in enumerate(steps):
-        last.update(dict.fromkeys((*step.outputs, *step.inputs, *step.captured), position))
+        for place in (*step.outputs, *step.inputs, *step.captured):
+            last[place] = position
     for place in results:
         last.pop(place, None)
     deaths: list[list[Place]] = [[] for _ in steps]

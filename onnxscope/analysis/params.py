@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 from onnxscope import dtypes
@@ -68,7 +69,9 @@ class LayerParams:
     @property
     def formula(self) -> str:
         """Worked count, for example `(5*5*1 + 1)*32 = 832`."""
-        return str(_formula(self.fact, [p for p in self.parameters if p.role != STATISTIC]))
+        learned = tuple([(p.role, p.shape) for p in self.parameters if p.role != STATISTIC])
+        across = self.fact.node.op in _ACROSS and self.fact.node.attribute("transB")
+        return _formula(kind_of(self.fact), bool(across), learned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,8 @@ def count(facts: Facts) -> Params:
     found: dict[Key, tuple[NodeFact, tuple[Parameter, ...]]] = {}
     moved: dict[Key, tuple[Parameter, ...]] = {}
     for fact in facts.nodes():
+        if fact.fixed or not any(value is not None and value.fixed for value in fact.inputs):
+            continue
         parameters = tuple(_parameters(facts, fact))
         owner = _biased_layer(facts, fact, parameters)
         if owner is not None:
@@ -148,11 +153,12 @@ def _totals(
     for key, layer in layers.items():
         kind = kind_of(found[key][0])
         by_kind[kind] = by_kind.get(kind, 0) + layer.total
-    by_dtype: dict[str, int] = {}
+    by_code: dict[int, int] = {}
     for parameter in stored.values():
-        if not parameter.generated and parameter.nbytes is not None:
-            name = dtypes.name_of(parameter.dtype) or "unknown"
-            by_dtype[name] = by_dtype.get(name, 0) + parameter.nbytes
+        size = None if parameter.generated else parameter.nbytes
+        if size is not None:
+            by_code[parameter.dtype] = by_code.get(parameter.dtype, 0) + size
+    by_dtype = {dtypes.name_of(code) or "unknown": size for code, size in by_code.items()}
     total: Size = sum((p.count for p in learned), 0)
     trainable: Size = sum((layer.total for layer in layers.values()), 0)
     return Params(
@@ -185,11 +191,9 @@ def kind_of(fact: NodeFact) -> str:
 
 
 def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
-    values = [facts.value(name, fact.scope) for name in fact.node.inputs]
-    constant = [(index, value) for index, value in enumerate(values) if value.fixed]
-    called = (fact.scope, fact.node.index) in facts.children  # the nodes inside use them
-    if not constant or called or facts.is_fixed(fact):
+    if (fact.scope, fact.node.index) in facts.children:  # the nodes inside use them
         return
+    constant = [(index, value) for index, value in enumerate(fact.inputs) if value and value.fixed]
     roles = roles_of(fact)
     seen: set[tuple[str, str] | int] = set()
     for index, value in constant:
@@ -313,45 +317,42 @@ def _layer(
     )
 
 
-def _formula(fact: NodeFact, parameters: list[Parameter]) -> Worked:
+@lru_cache(maxsize=1024)
+def _formula(kind: str, across: bool, learned: tuple[tuple[str, Shape], ...]) -> str:
     """The textbook form where the shapes have it, else the sum of the tensors' sizes."""
-    weights = [p for p in parameters if p.role == WEIGHT]
-    biases = [p for p in parameters if p.role == BIAS]
-    plain = _sum_formula(parameters)
+    weights = [shape for role, shape in learned if role == WEIGHT]
+    biases = [product(shape) for role, shape in learned if role == BIAS]
+    plain = _sum_formula([shape for _, shape in learned])
     if len(weights) != 1 or len(biases) > 1:
-        return plain
-    outputs, inputs = _fan(fact, weights[0].shape)
-    if not inputs:
-        return plain
+        return str(plain)
+    outputs, inputs = _fan(kind, across, weights[0])
+    if not inputs or biases not in ([], [outputs]):
+        return str(plain)
     worked = worked_product(inputs)
-    if biases and biases[0].count == outputs:
-        worked = worked + 1
-    elif biases:
-        return plain
-    worked = worked * outputs
-    return worked if worked.value == plain.value else plain
+    worked = (worked + 1 if biases else worked) * outputs
+    return str(worked if worked.value == plain.value else plain)
 
 
-def _fan(fact: NodeFact, shape: Shape) -> tuple[Size, Shape]:
+_ACROSS = frozenset(("Gemm", "FusedGemm", "QGemm", "FusedMatMul"))
+"""Matrix products whose attribute `transB` says that each row of the weight makes one output."""
+
+
+def _fan(kind: str, across: bool, shape: Shape) -> tuple[Size, Shape]:
     """(outputs, factors of the inputs of each) of a weight: kernel first, then channels."""
-    kind = kind_of(fact)
     if kind == "conv" and len(shape) >= 3:
         return shape[0], (*shape[2:], shape[1])
     if kind == "conv_transpose" and len(shape) >= 3:
         return shape[1], (*shape[2:], shape[0])
     if kind == "fc" and len(shape) == 2:
-        across = fact.node.op in ("Gemm", "FusedGemm", "QGemm", "FusedMatMul") and fact.node.attribute(
-            "transB"
-        )
         return (shape[0], shape[1:]) if across else (shape[1], shape[:1])
     return 0, ()
 
 
-def _sum_formula(parameters: list[Parameter]) -> Worked:
-    if len(parameters) == 2 and parameters[0].shape == parameters[1].shape and len(parameters[0].shape) == 1:
-        return 2 * Worked.of(parameters[0].count)
+def _sum_formula(shapes: list[Shape]) -> Worked:
+    if len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0]) == 1:
+        return 2 * Worked.of(shapes[0][0])
     total: Worked | None = None
-    for parameter in parameters:
-        size = worked_product(parameter.shape)
+    for shape in shapes:
+        size = worked_product(shape)
         total = size if total is None else total + size
     return total or Worked.of(0)

@@ -9,14 +9,13 @@ single-path networks; branches are merged to the smallest interval that covers t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from typing import TypeAlias
 
 from onnxscope.analysis.facts import Facts, NodeFact, Place, Problem, Step
-from onnxscope.ops.value import Shape
+from onnxscope.ops.value import UNKNOWN, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,6 @@ class _Seen:
     """Fields of each input; None for a constant or absent one."""
     shapes: tuple[Shape | None, ...]
     output: Shape
-    pads: tuple[object, ...] = ()
-    """For Pad: its pads, where they are known."""
 
 
 def trace(facts: Facts) -> ReceptiveFields:
@@ -81,40 +78,43 @@ def trace(facts: Facts) -> ReceptiveFields:
         if info.name not in stored and shape is not None:
             found[info.name] = (Field(1, 1, 0),) * len(shape)
     for step in facts.steps():
-        places, node = [place for place in step.outputs if place], step.fact.node
-        if not places or facts.at(places[0]).fixed:
+        node = step.fact.node
+        made = next((value for value in step.fact.outputs if value), UNKNOWN)
+        if made.fixed or made.shape is None:
             continue
-        axes = _passed_on(facts, step, places[0], found)
+        tracer = _TRACERS.get(node.op, _unknown)
+        axes = _passed_on(step, made.shape, found) if tracer is _pointwise else None
         if axes is None:
-            seen = _seen(facts, step, places[0], found)
-            if seen is None:
-                continue
-            axes = _TRACERS.get(node.op, _unknown)(seen)
-            problems += _misaligned(seen)
+            seen = _seen(step, made.shape, found)
+            axes = tracer(seen)
+            problems += _misaligned(seen) if tracer in (_pointwise, _concat) else ()
         nodes[step.fact.scope, node.index] = axes
-        found.setdefault(places[0], axes)
+        found.setdefault(next(place for place in step.outputs if place), axes)
         if node.op == "MaxPool":  # the indices are laid out like the maxima
-            found.update((place, axes) for place in places[1:])
+            found.update((place, axes) for place in step.outputs[1:])
         elif node.op == "Split":
-            found.update(_parts(facts, step, axes))
+            found.update(_parts(step, axes))
     return ReceptiveFields(found, nodes, tuple(problems))
 
 
-def _passed_on(facts: Facts, step: Step, output: Place, found: dict[Place, Axes]) -> Axes | None:
-    """The fields of the one input of a pointwise op that keeps its shape, as most nodes do."""
-    if len(step.inputs) != 1 or _TRACERS.get(step.fact.node.op) is not _pointwise:
-        return None
-    source = step.inputs[0]
-    return found.get(source) if facts.at(source).shape == facts.at(output).shape else None
+def _passed_on(step: Step, shape: Shape, found: dict[Place, Axes]) -> Axes | None:
+    """The fields of the one input of a pointwise op that isn't stored and has its shape: most nodes' case."""
+    source: Place = ""
+    for place, value in zip(step.inputs, step.fact.inputs, strict=True):
+        if value is not None and not value.fixed:
+            if source or value.shape != shape:
+                return None
+            source = place
+    return found.get(source)
 
 
-def _parts(facts: Facts, step: Step, axes: Axes) -> Iterator[tuple[Place, Axes]]:
+def _parts(step: Step, axes: Axes) -> Iterator[tuple[Place, Axes]]:
     """The further outputs of a Split: along its axis they start where the ones before them end."""
     given = step.fact.node.attribute("axis")
     joined = given % len(axes) if isinstance(given, int) and axes else 0
     first: int | None = 0
-    for before, place in pairwise(step.outputs):
-        size = (facts.at(before).shape or (None,) * len(axes))[joined]
+    for before, place in zip(step.fact.outputs, step.outputs[1:], strict=False):
+        size = before.shape[joined] if before and before.shape else None
         first = first + size if isinstance(first, int) and isinstance(size, int) else None
         moved = None if first is None else axes[joined]
         if moved is not None and first is not None:
@@ -122,29 +122,25 @@ def _parts(facts: Facts, step: Step, axes: Axes) -> Iterator[tuple[Place, Axes]]
         yield place, (*axes[:joined], moved, *axes[joined + 1 :])
 
 
-def _seen(facts: Facts, step: Step, output: Place, found: dict[Place, Axes]) -> _Seen | None:
-    shape = facts.at(output).shape
-    if shape is None:
-        return None
+def _seen(step: Step, shape: Shape, found: dict[Place, Axes]) -> _Seen:
     fields: list[Axes | None] = []
     shapes: list[Shape | None] = []
-    for place in step.inputs:
-        value = facts.at(place)
-        shapes.append(value.shape)
-        constant = not place or value.fixed or value.shape is None
-        fields.append(None if constant else found.get(place, (None,) * len(value.shape or ())))
-    return _Seen(step.fact, tuple(fields), tuple(shapes), shape, _pads(facts, step))
+    for place, value in zip(step.inputs, step.fact.inputs, strict=True):
+        if value is None or value.shape is None or value.fixed:
+            fields.append(None)
+        else:
+            fields.append(found.get(place) or (None,) * len(value.shape))
+        shapes.append(None if value is None else value.shape)
+    return _Seen(step.fact, tuple(fields), tuple(shapes), shape)
 
 
-def _pads(facts: Facts, step: Step) -> tuple[object, ...]:
-    if step.fact.node.op != "Pad":
-        return ()
-    given = step.fact.node.attribute("pads")
+def _pads(fact: NodeFact) -> tuple[object, ...]:
+    given = fact.node.attribute("pads")
     if isinstance(given, tuple):
         return given
-    inputs = step.inputs
-    partial = len(inputs) > 3 and inputs[3]  # axes: pads then name some axes only
-    data = None if partial or len(inputs) < 2 else facts.at(inputs[1]).known()
+    partial = len(fact.inputs) > 3 and fact.inputs[3]  # axes: pads then name some axes only
+    pads = None if partial or len(fact.inputs) < 2 else fact.inputs[1]
+    data = None if pads is None else pads.known()
     return () if data is None else data.items
 
 
@@ -159,14 +155,29 @@ def _window(step: _Seen) -> Axes:
         return _unknown(step)
     rank = len(window.kernel)
     first = 1 if window.channels_last else 2
-    change = _transposed_axis if window.transposed else _window_axis
+    change = _shared(_transposed_axis if window.transposed else _window_axis)
     out: list[Field | None] = [None] * len(step.output)
     out[0] = source[0]
-    for i in range(rank):
-        kernel, begin, field = window.kernel[i], window.pads[i], source[first + i]
+    rows = zip(
+        source[first:], window.kernel, window.pads[:rank], window.strides, window.dilations, strict=False
+    )
+    for place, (field, kernel, begin, stride, dilation) in enumerate(rows, first):
         if field is not None and isinstance(kernel, int) and isinstance(begin, int):
-            out[first + i] = change(field, kernel, begin, window.strides[i], window.dilations[i])
+            out[place] = change(field, kernel, begin, stride, dilation)
     return tuple(out)
+
+
+def _shared(change: Callable[..., Field]) -> Callable[..., Field]:
+    """The same `Field` for a call like the one before: most windows are square."""
+    last: tuple[tuple[object, ...], Field] | None = None
+
+    def shared(*row: object) -> Field:
+        nonlocal last
+        if last is None or last[0] != row:
+            last = row, change(*row)
+        return last[1]
+
+    return shared
 
 
 def _window_axis(field: Field, kernel: int, begin: int, stride: int, dilation: int) -> Field:
@@ -201,8 +212,8 @@ def _pointwise(step: _Seen) -> Axes:
     moving = [
         (f, s) for f, s in zip(step.inputs, step.shapes, strict=True) if f is not None and s is not None
     ]
-    if moving and all(pair == (moving[0][0], step.output) for pair in moving):
-        return moving[0][0]
+    if moving and all(shape == step.output for _, shape in moving):
+        return _merged([*zip(*(field for field, _ in moving), strict=True)])
     rank = len(step.output)
     merged: list[list[Field | None]] = [[] for _ in range(rank)]
     for field, shape in moving:
@@ -210,31 +221,40 @@ def _pointwise(step: _Seen) -> Axes:
         for axis, (entry, size) in enumerate(zip(field, shape, strict=True)):
             if offset + axis >= 0 and (size != 1 or step.output[offset + axis] == 1 or entry is None):
                 merged[offset + axis].append(entry)
-    return tuple(_merge(entries) for entries in merged)
+    return _merged(merged)
 
 
-def _merge(entries: list[Field | None]) -> Field | None:
+def _merged(entries: Sequence[Sequence[Field | None]]) -> Axes:
+    """Per axis the merge of its fields; neighbours are often alike, and then share theirs."""
+    found: list[Field | None] = []
+    for place, fields in enumerate(entries):
+        found.append(found[-1] if place and fields == entries[place - 1] else _merge(fields))
+    return tuple(found)
+
+
+def _merge(entries: Sequence[Field | None]) -> Field | None:
     """The smallest interval that covers all fields; None where one is unknown or the strides differ."""
-    if len(entries) == 1:
-        return entries[0]
     known = [entry for entry in entries if entry is not None]
-    if not known or len(known) < len(entries) or len({field.stride for field in known}) > 1:
+    if not known or len(known) < len(entries):
         return None
-    start = min(field.start for field in known)
-    end = max(field.start + field.size for field in known)
-    return Field(_ceil(end - start), known[0].stride, start)
+    first = known[0]
+    start, end = first.start, first.start + first.size
+    for field in known[1:]:
+        if field.stride != first.stride:
+            return None
+        start, end = min(start, field.start), max(end, field.start + field.size)
+    return Field(_ceil(end - start), first.stride, start)
 
 
 def _misaligned(step: _Seen) -> list[Problem]:
     fields = [field for field in step.inputs if field is not None]
-    if len(fields) < 2 or _TRACERS.get(step.fact.node.op) not in (_pointwise, _concat):
-        return []
-    if fields.count(fields[0]) == len(fields):
+    if len(fields) < 2 or fields.count(fields[0]) == len(fields):
         return []
     same = [f for f in fields if len(f) == len(step.output)]
-    for axis in range(2, len(step.output)):
-        known = [field for f in same if (field := f[axis]) is not None]
-        message = _disagreement(known)
+    rows = list(zip(*same, strict=True))
+    for place, row in enumerate(rows[2:], 2):
+        known = [field for field in row if field is not None]
+        message = None if place > 2 and row == rows[place - 1] else _disagreement(known)
         if message:
             return [Problem(step.fact.label, message)]
     return []
@@ -264,12 +284,15 @@ def _concat(step: _Seen) -> Axes:
     fields = [field for field in step.inputs if field is not None]
     joined = axis % len(step.output) if isinstance(axis, int) else 1
     same = [field for field in fields if len(field) == len(step.output)]
-    return tuple(None if i == joined else _merge([f[i] for f in same]) for i in range(len(step.output)))
+    if not same:
+        return _unknown(step)
+    merged = _merged(list(zip(*same, strict=True)))
+    return (*merged[:joined], None, *merged[joined + 1 :])
 
 
 def _pad(step: _Seen) -> Axes:
     """Padding in front moves the first cell out of the image; only constant pads are followed."""
-    source, pads = step.inputs[0], [pad for pad in step.pads if isinstance(pad, int)]
+    source, pads = step.inputs[0], [pad for pad in _pads(step.fact) if isinstance(pad, int)]
     if source is None or len(pads) != 2 * len(source):
         return _same_sizes(step)
     return tuple(

@@ -63,6 +63,10 @@ def _rows() -> dict[str, dict[int, str]]:
 
 def roles_of(fact: NodeFact) -> dict[int, str] | None:
     """Input position -> role of an op with a row; {} for one that has settings only; None for any other."""
-    domain = domain_of(fact.node.domain)
-    found = _rows().get(f"{domain}:{fact.node.op}", _rows().get(fact.node.op))
-    return {} if found is None and fact.node.op in _SETTINGS else found
+    return _roles(domain_of(fact.node.domain), fact.node.op)
+
+
+@cache
+def _roles(domain: str, op: str) -> dict[int, str] | None:
+    found = _rows().get(f"{domain}:{op}", _rows().get(op))
+    return {} if found is None and op in _SETTINGS else found

@@ -6,14 +6,15 @@ own inference is wrong for some pools (ceil_mode below opset 22).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from onnxscope.analysis.answers import Answers
 from onnxscope.analysis.bindings import Bindings
 from onnxscope.analysis.facts import Facts, NodeFact, Problem, ScopeFacts
 from onnxscope.errors import FileError
 from onnxscope.expr import Size, TooComplex, Worked
-from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, captures, domain_of
+from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, domain_of
 from onnxscope.ops import registry
 from onnxscope.ops.registry import Branch, Rule, View
 from onnxscope.ops.value import UNKNOWN, Inferred, Unanswered, ValueFact
@@ -52,6 +53,7 @@ class _Engine:
         self.inside = 0
         """Nodes looked at inside nested graphs and calls so far."""
         self.problems: list[Problem] = [Problem(o.where, o.message) for o in model.oddities]
+        self.answers = Answers()
         self.functions = {(domain_of(f.domain), f.name, f.overload): f for f in model.functions}
 
     def facts(self) -> Facts:
@@ -90,6 +92,16 @@ def stored(tensor: Tensor) -> ValueFact:
     return ValueFact(tensor.dtype, tensor.dims, origin="stored", constant=True, tensor=tensor)
 
 
+@dataclass(frozen=True, slots=True)
+class _Callee:
+    """Who answers for an op: a function of the model, a rule, or neither."""
+
+    function: Function | None
+    rule: Rule | None
+    version: int
+    """Opset version of the op's domain; 0 where the model imports none."""
+
+
 class _Scope:
     """The walk over one graph."""
 
@@ -113,6 +125,7 @@ class _Scope:
         self.depth = depth
         self.attributes = attributes
         self.nodes: list[NodeFact] = []
+        self.callees: dict[tuple[str, str, str], _Callee] = {}
         self.random: set[int] = set()
         """Places of the nodes that draw random numbers, in themselves or in a graph inside."""
         self.declared = {v.name: v.type for v in (*graph.values, *graph.outputs)}
@@ -140,7 +153,8 @@ class _Scope:
         )
         for node in stuck:
             rule = registry.find(domain_of(node.domain), node.op, self.opset.get(domain_of(node.domain)))
-            self._keep(node, rule, Inferred(unknown_macs=rule is None or rule.multiplies), answered=False)
+            inferred = Inferred(unknown_macs=rule is None or rule.multiplies)
+            self._keep(node, rule, inferred, (None,) * len(node.inputs), answered=False)
 
     def _problem(self, where: str, message: str, kind: str = "") -> None:
         self.engine.problems.append(Problem(f"{self.path}{where}", message, kind))
@@ -158,36 +172,69 @@ class _Scope:
 
     def _step(self, node: Node) -> None:
         node = self._with_attributes(node)
-        domain = domain_of(node.domain)
-        version = self.opset.get(domain)
-        inputs = tuple(self._input(node, name) if name else None for name in node.inputs)
-        view = View(node, version or 0, inputs, self._runner(node), self.path, self.label(node))
-        function = self.engine.functions.get((domain, node.op, node.overload))
-        rule = None if function else registry.find(domain, node.op, version)
-        if rule is not None and not rule.deterministic:
+        inputs = tuple([self._input(node, name) if name else None for name in node.inputs])
+        call = self._callee(node)
+        if call.rule is not None and not call.rule.deterministic:
             self.random.add(node.index)
         try:
-            inferred = self._call(function, view) if function else self._apply(rule, view)
-            answered = True
+            inferred, answered = self._answer(call, node, inputs), True
         except (Unanswered, FileError) as stop:
             answered = False
-            inferred = Inferred(unknown_macs=rule is None or rule.multiplies)
+            inferred = Inferred(unknown_macs=call.rule is None or call.rule.multiplies)
             kind = stop.kind if isinstance(stop, Unanswered) else ""
             self._problem(self.label(node), f"{node.op}: {stop}", kind)
         for what, left, right in inferred.agree:
-            if isinstance(left, int) and isinstance(right, int) and left != right:
+            if left != right and isinstance(left, int) and isinstance(right, int):
                 self._problem(self.label(node), f"{node.op}: {what} don't match: {left} and {right}")
-        reads = [fact for fact in self._reads(node, inputs) if fact is not None] if answered else [UNKNOWN]
-        constant = all(fact.constant for fact in reads)
-        overridable = not constant and all(fact.fixed for fact in reads)
-        self._keep(node, rule, inferred, answered=answered, constant=constant, overridable=overridable)
+        constant, fixed = self._constancy(node, inputs) if answered else (False, False)
+        self._keep(node, call.rule, inferred, inputs, answered=answered, constant=constant, fixed=fixed)
 
-    def _reads(self, node: Node, inputs: Sequence[ValueFact | None]) -> Iterator[ValueFact | None]:
-        """What the outputs of a node depend on: its inputs, what its graphs capture, random numbers."""
-        yield from inputs
-        yield from (self.lookup(name) or UNKNOWN for name in captures(node))
+    def _callee(self, node: Node) -> _Callee:
+        key = node.domain, node.op, node.overload
+        found = self.callees.get(key)
+        if found is None:
+            domain = domain_of(node.domain)
+            version = self.opset.get(domain)
+            function = self.engine.functions.get((domain, node.op, node.overload))
+            rule = None if function else registry.find(domain, node.op, version)
+            self.callees[key] = found = _Callee(function, rule, version or 0)
+        return found
+
+    def _answer(self, call: _Callee, node: Node, inputs: tuple[ValueFact | None, ...]) -> Inferred:
+        """The answer of the node's function, rule or fallback. Raises Unanswered and FileError."""
+        answers, question = self.engine.answers, None
+        if call.rule is not None:
+            question = answers.question(call.rule, node, call.version, inputs)
+            known = answers.known(question)
+            if known is not None:
+                return known
+        view = View(node, call.version, inputs, self._runner(node), self.path, self.label(node))
+        if call.function is not None:
+            return self._call(call.function, view)
+        if call.rule is None:
+            return self._fallback(view)
+        try:
+            return answers.ask(question, call.rule, view)
+        except TooComplex as bad:
+            raise Unanswered(f"its sizes need {bad}") from bad
+        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as bad:
+            raise Unanswered(f"the node doesn't fit its specification ({type(bad).__name__}: {bad})") from bad
+
+    def _constancy(self, node: Node, inputs: Sequence[ValueFact | None]) -> tuple[bool, bool]:
+        """Whether a node's outputs are constants, and whether they are fixed (`ValueFact.fixed`).
+
+        They depend on its inputs, on what its graphs capture, and on random numbers.
+        """
         if node.index in self.random:
-            yield UNKNOWN
+            return False, False
+        constant = True
+        captured = self.graph.captured.get(node.index, ())
+        for fact in (*inputs, *(self.lookup(name) or UNKNOWN for name in captured)):
+            if fact is not None and not fact.constant:
+                if not fact.overridable:
+                    return False, False
+                constant = False
+        return constant, True
 
     def _with_attributes(self, node: Node) -> Node:
         """Inside a function body, attributes that refer to the call's get its values."""
@@ -211,16 +258,6 @@ class _Scope:
                 )
             return UNKNOWN
         return found
-
-    def _apply(self, rule: Rule | None, view: View) -> Inferred:
-        if rule is None:
-            return self._fallback(view)
-        try:
-            return rule.infer(view)
-        except TooComplex as bad:
-            raise Unanswered(f"its sizes need {bad}") from bad
-        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as bad:
-            raise Unanswered(f"the node doesn't fit its specification ({type(bad).__name__}: {bad})") from bad
 
     def _fallback(self, view: View) -> Inferred:
         from onnxscope.ops import fallback
@@ -285,20 +322,30 @@ class _Scope:
         node: Node,
         rule: Rule | None,
         inferred: Inferred,
+        inputs: tuple[ValueFact | None, ...],
         *,
         answered: bool,
         constant: bool = False,
-        overridable: bool = False,
+        fixed: bool = False,
     ) -> None:
+        overridable = fixed and not constant
+        outputs: list[ValueFact | None] = []
         for index, name in enumerate(node.outputs):
-            if name and self.graph.producers[name].index == node.index:  # of two with one name the first
-                fact = inferred.fact(index, constant=constant)
-                fact = replace(fact, overridable=True) if overridable else fact
-                self.values[name] = self.engine.bindings.completed(
-                    fact, self.declared.get(name), f"{self.path}{name}"
-                )
+            if not name:
+                outputs.append(None)
+                continue
+            fact = self.engine.answers.fact(inferred, index, constant, overridable)
+            if name in self.declared:
+                fact = self.engine.bindings.completed(fact, self.declared[name], f"{self.path}{name}")
+            outputs.append(fact)
+            if self.graph.producers[name].index == node.index:  # of two with one name the first
+                self.values[name] = fact
         label = f"{self.path}{self.label(node)}"
-        self.nodes.append(NodeFact(node, self.path, rule, inferred, answered, label))
+        named = any(node.outputs)
+        folded, fixed = named and constant, named and fixed
+        self.nodes.append(
+            NodeFact(node, self.path, rule, inferred, answered, label, inputs, tuple(outputs), folded, fixed)
+        )
 
 
 def outputs_of(facts: Sequence[ValueFact], macs: Worked | None) -> Inferred:

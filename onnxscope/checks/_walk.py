@@ -28,7 +28,7 @@ POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
 def nodes(facts: Facts, *ops: str) -> Iterator[NodeFact]:
     """Nodes of the default domain with one of these ops, in execution order, constants' nodes left out."""
     for fact in facts.nodes():
-        if fact.node.op in ops and not domain_of(fact.node.domain) and not facts.is_folded(fact):
+        if fact.node.op in ops and not domain_of(fact.node.domain) and not fact.folded:
             yield fact
 
 

@@ -132,7 +132,7 @@ def foldable_constants(facts: Facts) -> Iterator[Finding]:
         onnxruntime, ConstantFolding.
     """
     plain = ("Constant", "Identity", "DequantizeLinear", "ConstantOfShape")
-    found = [fact for fact in facts.nodes() if fact.node.op not in plain and facts.is_folded(fact)]
+    found = [fact for fact in facts.nodes() if fact.node.op not in plain and fact.folded]
     yield from together(foldable_constants, found, "node that computes a constant")
 
 

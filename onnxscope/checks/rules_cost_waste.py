@@ -110,7 +110,7 @@ def duplicate_computation(facts: Facts) -> Iterator[Finding]:
     found = []
     for fact in facts.nodes():
         node = fact.node
-        if not any(node.inputs) or facts.is_folded(fact) or fact.rule is None or not fact.rule.deterministic:
+        if not any(node.inputs) or fact.folded or fact.rule is None or not fact.rule.deterministic:
             continue
         simple = all(isinstance(item.value, (int, float, bytes, tuple)) for item in node.attributes)
         key = (fact.scope, domain_of(node.domain), node.op, node.inputs, len(node.outputs), node.attributes)

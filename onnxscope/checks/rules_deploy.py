@@ -99,7 +99,7 @@ def half_on_cpu(facts: Facts, target: str) -> Iterator[Finding]:
     labels = []
     for fact in facts.nodes():
         half = any(facts.value(n, fact.scope).dtype == dtypes.FLOAT16 for n in fact.node.outputs if n)
-        if half and not facts.is_folded(fact):
+        if half and not fact.folded:
             provider = "CPUExecutionProvider"
             lacks = targets.lacking(facts, fact, provider) is not None
             if lacks and targets.lacking(facts, fact, provider, widened=True) is None:

@@ -145,7 +145,7 @@ def float_island(facts: Facts) -> Iterator[Finding]:
         onnxruntime, QDQ selectors (optimizer/qdq_transformer); onnx-tool issue 67.
     """
     for fact in facts.nodes():
-        if fact.node.op in _FUSED or fact.node.op in QDQ or facts.is_folded(fact) or not fact.node.inputs:
+        if fact.node.op in _FUSED or fact.node.op in QDQ or fact.folded or not fact.node.inputs:
             continue
         before = producer(facts, fact.scope, fact.node.inputs[0])
         graph = facts.scopes[fact.scope].graph
@@ -189,7 +189,7 @@ def requantized(facts: Facts) -> Iterator[Finding]:
     """
     for fact in quantizers(facts, "QuantizeLinear"):
         before = producer(facts, fact.scope, fact.node.inputs[0])
-        if before is None or before.op != "DequantizeLinear" or facts.is_folded(fact):
+        if before is None or before.op != "DequantizeLinear" or fact.folded:
             continue
         first, second = _settings(facts, inner(fact, before)), _settings(facts, fact)
         if first is None or second is None:

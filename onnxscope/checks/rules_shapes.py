@@ -231,7 +231,7 @@ def _counts(facts: Facts, fact: NodeFact) -> Iterator[tuple[Expr, int, str]]:
 def _pinned(facts: Facts, names: set[str]) -> Iterator[tuple[NodeFact, Expr, int, str]]:
     """First place of every node where a number meets a free size made of these symbols."""
     for fact in facts.nodes():
-        if facts.is_folded(fact) or (fact.rule and fact.rule.kind == "fc"):
+        if fact.folded or (fact.rule and fact.rule.kind == "fc"):
             continue
         for size, wanted, what in _meetings(facts, fact):
             if _names(size) & names:

@@ -20,7 +20,7 @@ def _computed(facts: Facts) -> list[NodeFact]:
 
     Shape arithmetic is left out: onnxruntime keeps it on the CPU for every provider, at no cost to speak of.
     """
-    return [fact for fact in facts.main.nodes if not facts.is_folded(fact) and not _sizes(facts, fact)]
+    return [fact for fact in facts.main.nodes if not fact.folded and not _sizes(facts, fact)]
 
 
 def _sizes(facts: Facts, fact: NodeFact) -> bool:
@@ -61,11 +61,7 @@ def without_kernel(facts: Facts, target: str) -> Iterator[Finding]:
         return
     found: dict[str, list[str]] = {}
     for fact in facts.nodes():
-        reason = (
-            None
-            if facts.is_folded(fact)
-            else targets.lacking(facts, fact, goal.provider, widened=target == "cpu")
-        )
+        reason = None if fact.folded else targets.lacking(facts, fact, goal.provider, widened=target == "cpu")
         if reason is not None:
             found.setdefault(reason, []).append(fact.label)
     for reason, labels in found.items():

@@ -11,7 +11,7 @@ from onnxscope.analysis.receptive_field import ReceptiveFields
 from onnxscope.documents.plain import plain, plain_or_none, ratio
 from onnxscope.documents.schema import FieldEntry, FormulaEntry, LayerEntry, ParamsEntry, PlainShape
 from onnxscope.expr import Size
-from onnxscope.ops.value import Shape
+from onnxscope.ops.value import ValueFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Layers:
     formulas: bool = True
     seen: dict[int, PlainShape] = field(default_factory=dict)
     """Shapes already written, by identity: most are the output of one layer and the input of the next."""
+    worked: dict[int, tuple[list[str], str]] = field(default_factory=dict)
+    """Formulas of sizes and MACs already written, by identity of the answer, which alike layers share."""
 
     def _shape(self, sizes: Sequence[Size] | None) -> PlainShape | None:
         if sizes is None:
@@ -59,7 +61,7 @@ class Layers:
 
     def _macs(self, fact: NodeFact) -> Size | None:
         """MACs of one run of the graph that holds the node: 0 for a call (its body's rows have them)."""
-        if self.facts.is_folded(fact) or (fact.answered and self.facts.called(fact) is not None):
+        if fact.folded or (fact.answered and self.facts.called(fact) is not None):
             return 0
         if fact.inferred.unknown_macs:
             return None
@@ -68,8 +70,12 @@ class Layers:
     def _entry(self, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> LayerEntry:
         node, window = fact.node, fact.inferred.window
         kind = kind_of(fact)
-        source = self._source(fact)
-        shapes = {out: self._shape(self._made(fact, place)) for place, out in enumerate(node.outputs) if out}
+        source, read = _source(fact)
+        shapes = {
+            name: self._shape(value.shape)
+            for name, value in zip(node.outputs, fact.outputs, strict=True)
+            if value is not None
+        }
         first = next(iter(shapes), None)
         return {
             "name": fact.label,
@@ -78,9 +84,7 @@ class Layers:
             "scope": fact.scope,
             "input": source,
             "output": first,
-            "input_shape": None
-            if source is None
-            else self._shape(self.facts.value(source, fact.scope).shape),
+            "input_shape": None if read is None else self._shape(read.shape),
             "output_shape": None if first is None else shapes[first],
             "output_shapes": shapes,
             "kernel": None if window is None else self._shape(window.kernel),
@@ -94,19 +98,6 @@ class Layers:
             "formula": self._formula(fact, used, macs) if self.formulas else None,
         }
 
-    def _made(self, fact: NodeFact, place: int) -> Shape | None:
-        """The shape of an output, also where an earlier node has taken its name."""
-        name = fact.node.outputs[place]
-        if self.facts.scopes[fact.scope].graph.producers[name].index == fact.node.index:
-            return self.facts.value(name, fact.scope).shape
-        return fact.inferred.fact(place, constant=False).shape
-
-    def _source(self, fact: NodeFact) -> str | None:
-        """The input that carries the data: the first one that isn't a constant, else the first one given."""
-        given = [name for name in fact.node.inputs if name]
-        moving = (name for name in given if not self.facts.value(name, fact.scope).fixed)
-        return next(moving, given[0] if given else None)
-
     def _field(self, fact: NodeFact) -> FieldEntry | None:
         found = self.fields.spatial(fact)
         if found is None:
@@ -118,14 +109,24 @@ class Layers:
         }
         return entry
 
-    @staticmethod
-    def _formula(fact: NodeFact, used: LayerParams | None, macs: Size | None) -> FormulaEntry:
+    def _formula(self, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> FormulaEntry:
         counted = fact.inferred.macs is not None and macs not in (0, None)
+        worked = self.worked.get(id(fact.inferred))
+        if worked is None:
+            worked = [str(axis) for axis in fact.inferred.axes], str(fact.inferred.macs)
+            self.worked[id(fact.inferred)] = worked
         return {
-            "shape": [str(axis) for axis in fact.inferred.axes],
+            "shape": [*worked[0]],
             "params": None if used is None else used.formula,
-            "macs": str(fact.inferred.macs) if counted else None,
+            "macs": worked[1] if counted else None,
         }
+
+
+def _source(fact: NodeFact) -> tuple[str | None, ValueFact | None]:
+    """The input that carries the data: the first one that isn't a constant, else the first one given."""
+    given = [(name, value) for name, value in zip(fact.node.inputs, fact.inputs, strict=True) if name]
+    moving = (pair for pair in given if pair[1] is not None and not pair[1].fixed)
+    return next(moving, given[0] if given else (None, None))
 
 
 def params_entry(used: LayerParams | None) -> ParamsEntry:

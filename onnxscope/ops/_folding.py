@@ -48,7 +48,7 @@ def content(n: View, *indices: int) -> list[Data] | None:
     facts = [n.inputs[i] if i < len(n.inputs) else None for i in indices]
     if any(fact is None or (fact.data is None and fact.tensor is None) for fact in facts):
         return None
-    found = [fact.known() for fact in facts if fact is not None]
+    found = [n.content(i) for i in indices]
     return None if any(data is None for data in found) else [data for data in found if data is not None]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,12 @@ class View:
     scope: str = ""
     label: str = ""
     """Name of the node for people, unique in its graph."""
+    _used: list[int] = field(default_factory=list)
+
+    @property
+    def particular(self) -> bool:
+        """Whether the rule looked at more than types and shapes, so that its answer is for this node only."""
+        return bool(self._used)
 
     def has(self, index: int) -> bool:
         """Whether input `index` is given."""
@@ -92,6 +98,7 @@ class View:
 
     def fact(self, index: int) -> ValueFact:
         """The fact of an input. Raises Unanswered where it is absent."""
+        self._used.append(index)
         found = self.inputs[index] if index < len(self.inputs) else None
         if found is None:
             raise Unanswered(f"input {index} is missing")
@@ -99,7 +106,9 @@ class View:
 
     def shape(self, index: int, rank: int | None = None) -> Shape:
         """Sizes of an input. Raises Unanswered where unknown, or where the rank isn't `rank`."""
-        shape = self.fact(index).shape
+        shape = self.shape_or_none(index)
+        if shape is None and not self.has(index):
+            raise Unanswered(f"input {index} is missing")
         if shape is None:
             raise Unanswered(f"the shape of input {index} ({self.node.inputs[index]}) is unknown")
         if rank is not None and len(shape) != rank:
@@ -126,7 +135,11 @@ class View:
 
     def content(self, index: int) -> Data | None:
         """Content that the answer depends on, None where unknown. Raises FileError if unreadable."""
-        return fact.known() if index < len(self.inputs) and (fact := self.inputs[index]) is not None else None
+        fact = self.inputs[index] if index < len(self.inputs) else None
+        if fact is None or not fact.holds:
+            return None
+        self._used.append(index)
+        return fact.known()
 
     def data(self, index: int) -> Data:
         """Content of an input. Raises Unanswered where unknown, FileError where it can't be read."""
@@ -152,11 +165,13 @@ class View:
 
     def unknown(self, axis: int, output: int = 0) -> Expr:
         """A new symbol for a size that only running the model tells; named after the value and axis."""
+        self._used.append(output)
         name = self.node.outputs[output] if output < len(self.node.outputs) else self.label
         return symbol(f"{self.scope}{name}.dim{axis}", invented=True)
 
     def subgraph(self, attribute: str, inputs: Sequence[ValueFact]) -> Branch:
         """Analyse the subgraph in an attribute. Raises Unanswered where there is none."""
+        self._used.append(0)
         graph = self.node.attribute(attribute)
         if not isinstance(graph, Graph):
             raise Unanswered(f"attribute {attribute} holds no graph")

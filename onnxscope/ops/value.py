@@ -83,6 +83,11 @@ class ValueFact:
     """The stored tensor of such a default, or the non-zero numbers of a sparse one: counted, never read."""
 
     @property
+    def holds(self) -> bool:
+        """Whether content may be had from here, read or not."""
+        return self.data is not None or self.tensor is not None
+
+    @property
     def fixed(self) -> bool:
         """Whether the value depends on stored numbers alone, whoever may override them."""
         return self.constant or self.overridable
@@ -148,11 +153,18 @@ class Inferred:
     tensors: tuple[Tensor | None, ...] = ()
     """The stored tensor that an output is (Constant); its numbers are read only when asked for."""
 
-    def fact(self, index: int, *, constant: bool) -> ValueFact:
+    def fact(self, index: int, constant: bool = False, overridable: bool = False) -> ValueFact:
         """The fact of output `index`."""
         tensor = self.tensors[index] if index < len(self.tensors) else None
         if tensor is not None:
-            return ValueFact(tensor.dtype, tensor.dims, origin="stored", constant=constant, tensor=tensor)
+            return ValueFact(
+                tensor.dtype,
+                tensor.dims,
+                origin="stored",
+                constant=constant,
+                tensor=tensor,
+                overridable=overridable,
+            )
         data = self.data[index] if index < len(self.data) else None
         shape = self.shapes[index] if index < len(self.shapes) else None
         return ValueFact(
@@ -161,6 +173,7 @@ class Inferred:
             container=self.containers[index] if index < len(self.containers) else "",
             constant=constant,
             data=data,
+            overridable=overridable,
         )
 
 

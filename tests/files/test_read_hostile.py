@@ -73,7 +73,7 @@ def test_a_cut_says_where() -> None:
         loads(BYTES[:300], "m.onnx")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.tuples(st.integers(0, len(BYTES) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 def test_flipped_bytes(flips: list[tuple[int, int]]) -> None:
     data = bytearray(BYTES)
@@ -82,13 +82,13 @@ def test_flipped_bytes(flips: list[tuple[int, int]]) -> None:
     readable(bytes(data))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, len(BYTES)), st.integers(0, len(BYTES)), st.binary(max_size=8))
 def test_spliced_bytes(start: int, end: int, piece: bytes) -> None:
     readable(BYTES[:start] + piece + BYTES[end:])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(min_size=1, max_size=200))
 def test_random_bytes(data: bytes) -> None:
     readable(data)

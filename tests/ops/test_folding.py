@@ -51,7 +51,7 @@ def number(item, values):
     return float(terms_of(bound)[0][1]) if isinstance(bound, Expr) else bound
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(STARTS), chains(), st.integers(1, 300), st.integers(1, 300))
 def test_symbols_bound_late_or_early_give_the_same(start, steps, height, width):
     free = run(start.format(H="H", W="W"), steps)
