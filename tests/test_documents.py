@@ -157,6 +157,17 @@ def test_free_sizes_stay_expressions():
     assert document["spatial"]["minimum_input"] == {"H": 3, "W": 3}
 
 
+def test_free_sizes_that_meet_are_named_once():
+    """A broadcast asks for equal sizes or a 1: the larger of H and A is the result of all that is allowed."""
+    inputs = "float[N,3,H,8] x, float[N,3,A,8] z"
+    text = f"{HEAD} g ({inputs}) => (float y) {{ [sum] a = Add (x, z) y = Mul (a, z) }}"
+    document = report(text)
+    assert document["outputs"][0]["shape"] == ["N", 3, "max(A, H)", 8]
+    message = "sizes A and H must be equal or one of them 1; max(A, H) stands for both"
+    assert document["problems"] == [{"where": "sum", "message": message}]
+    assert report(text, dims={"A": 5, "H": 5})["problems"] == []
+
+
 def test_model_entry():
     entry = report(CHAIN)["model"]
     assert entry["opsets"] == {"ai.onnx": 17, "my": 1}

@@ -9,6 +9,7 @@ from onnxscope.analysis.memory import Memory
 from onnxscope.analysis.params import Params
 from onnxscope.analysis.receptive_field import ReceptiveFields
 from onnxscope.documents.schema import ProblemEntry
+from onnxscope.expr import Expr, Size, larger_of
 from onnxscope.graph import Graph, Tensor
 from onnxscope.rewrite.heads import HeadLayer
 
@@ -22,6 +23,7 @@ def problems(
         *_listed_twice(facts),
         *_namesakes(facts),
         *((p.where, p.message) for p in (*facts.problems, *fields.problems)),
+        *_conditions(facts),
     ]
     rows += [(fact.label, fact.inferred.note) for fact in facts.nodes() if fact.inferred.note]
     rows += [(layer.layer, layer.size_note) for layer in heads if layer.size_note]
@@ -37,6 +39,19 @@ def problems(
             ("memory", f"{count}; the others take {known} bytes, activation memory in all is unknown")
         )
     return [{"where": where, "message": message} for where, message in dict.fromkeys(rows)]
+
+
+def _conditions(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Free sizes that meet in a broadcast: the report holds where they fit, and only there."""
+    seen: set[Size] = set()
+    for fact in facts.nodes():
+        for size in (size for shape in fact.inferred.shapes for size in shape or ()):
+            if isinstance(size, Expr) and size not in seen:
+                seen.add(size)
+                larger = larger_of(size)
+                if larger and not any(isinstance(one, int) for one in larger):
+                    listed = " and ".join(map(str, larger))
+                    yield fact.label, f"sizes {listed} must be equal or one of them 1; {size} stands for both"
 
 
 def _listed_twice(facts: Facts) -> Iterator[tuple[str, str]]:

@@ -25,6 +25,7 @@ from __future__ import annotations
 from onnxscope.expr.bounds import (
     at_least,
     bind,
+    larger_of,
     lower_bound,
     maximum,
     minimum,
@@ -72,6 +73,7 @@ __all__ = [
     "exact_div",
     "floor",
     "floor_div",
+    "larger_of",
     "lower_bound",
     "maximum",
     "minimum",

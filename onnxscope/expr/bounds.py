@@ -64,6 +64,16 @@ def _lone(size: Size, kind: str) -> tuple[Size, ...]:
     return ()
 
 
+def larger_of(size: Size) -> tuple[Size, ...]:
+    """The sizes of which this one is the undecided maximum; () for any other size.
+
+    >>> from onnxscope.expr import symbol
+    >>> larger_of(maximum(symbol("A"), symbol("H"))), larger_of(symbol("H"))
+    ((Expr('A'), Expr('H')), ())
+    """
+    return _lone(size, "max")
+
+
 @lru_cache(maxsize=4096)
 def at_least(left: Size, right: Size) -> bool:
     """True where left >= right for every value of the symbols; False where it isn't known.

@@ -64,6 +64,21 @@ def test_the_batch_is_no_spatial_axis() -> None:
     assert free_spatial(infer(net(["y = Relu(x)"], x="N,3,H,8"))) == ("H",)
 
 
+def test_free_channels_are_no_spatial_axis() -> None:
+    """Nothing slides over C; without a window nothing tells the axes apart."""
+    assert free_spatial(infer(net(["y = Conv(x, w)"], x="N,C,H,W", **W3))) == ("H", "W")
+    assert free_spatial(infer(net(["y = Relu(x)"], x="N,C,H,W"))) == ("C", "H", "W")
+    tokens = net(["a = Conv(x, w)", "b = Relu(t)"], x="N,2,H,W", t="N,S,8", outputs=["a", "b"], **W3)
+    assert free_spatial(infer(tokens)) == ("H", "W", "S")
+
+
+def test_the_minimum_of_maps_that_depend_on_two_inputs() -> None:
+    """H and A must be equal (or one of them 1), then conv 3 and conv 3 need 5 cells of the larger."""
+    lines = ["s = Add(x, z)", "a = Conv(s, w)", "y = Conv(a, w)"]
+    found = spatial(net(lines, x="N,2,H,W", z="N,2,A,W", **W3))
+    assert found.minimum_input == {"H": 5, "W": 5, "A": 5}
+
+
 def test_fixed_models_have_no_closed_forms() -> None:
     found = spatial(net(["y = Relu(x)"], x="1,3,8,8"))
     assert (found.closed_form, found.minimum_input, found.exact_input_step) == ({}, {}, {})
