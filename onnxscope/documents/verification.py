@@ -66,6 +66,8 @@ class OutputEntry(TypedDict):
     name: str
     max_abs: float | None
     max_rel: float | None
+    max_value: float | None
+    """Largest finite number of the original, its sign left out."""
     limit: float | None
     limit_from: str
     would_pass_at: float | None
@@ -194,6 +196,7 @@ def _output(output: OutputResult) -> OutputEntry:
         "name": output.name,
         "max_abs": finite(output.max_abs),
         "max_rel": finite(output.max_rel),
+        "max_value": finite(output.max_value),
         "limit": finite(output.limit),
         "limit_from": output.limit_from,
         "would_pass_at": finite(output.would_pass_at),

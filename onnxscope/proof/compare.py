@@ -26,6 +26,8 @@ class Tally:
     found: limits.Comparison = field(default_factory=limits.Comparison)
     """All finite numbers so far."""
     max_rel: float = 0.0
+    largest: float = 0.0
+    """Largest finite number of the original."""
     same: int = 0
     """Rows with the same largest class."""
     rows: int = 0
@@ -68,6 +70,7 @@ class Tally:
             not failed and self.found.ok,
             (self.nan[0], self.nan[1], self.nan[2]),
             (self.inf[0], self.inf[1], self.inf[2]),
+            self.largest,
         )
 
     def _note(self, text: str) -> None:
@@ -112,6 +115,7 @@ class Tally:
         else:
             exact = np.zeros(left.shape, bool)
         one, two = left.astype(np.float64), right.astype(np.float64)
+        self.largest = max(self.largest, float(np.abs(one[np.isfinite(one)]).max(initial=0.0)))
         self._count(self.nan, np.isnan(one), np.isnan(two))
         same_infinity = np.isinf(one) & (one == two)
         self._count(self.inf, np.isinf(one) & ~np.isnan(two), np.isinf(two) & ~np.isnan(one), same_infinity)

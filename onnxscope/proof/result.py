@@ -53,6 +53,8 @@ class OutputResult:
     nan: tuple[int, int, int] = (0, 0, 0)
     """NaN in both, in the original only, in the candidate only."""
     inf: tuple[int, int, int] = (0, 0, 0)
+    max_value: float = 0.0
+    """Largest finite |original|, which says what a difference means."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from onnxscope.render.markdown import code, escaped, table
 from onnxscope.render.measures import error
 from onnxscope.render.words import number, times
 
-_NUMBERS = ("max abs diff", "relative", "limit", "of limit", "same class", "windows", "border effect")
+_OUTPUTS = ("max abs diff", "max abs", "relative", "limit", "of limit", "same class")
+_NUMBERS = (*_OUTPUTS, "windows", "border effect")
 
 FOLDED = 20
 """Longer tables of values are folded."""
@@ -47,6 +48,7 @@ def _run(run: RunEntry) -> Iterator[str]:
         (
             code(row["name"]),
             error(row["max_abs"]),
+            error(row["max_value"]),
             error(row["max_rel"]),
             error(row["limit"]),
             measures.multiple(row["would_pass_at"]),
@@ -58,7 +60,7 @@ def _run(run: RunEntry) -> Iterator[str]:
     ]
     passing = [(row["name"], measures.passing(row)) for row in run["outputs"]]
     if rows:
-        titles = ("output", "max abs diff", "relative", "limit", "of limit", "same class", "", "NaN, Inf")
+        titles = ("output", *_OUTPUTS, "", "NaN, Inf")
         yield ""
         yield from table(titles, rows, _NUMBERS)
     for name, tolerance in passing:

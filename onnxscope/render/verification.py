@@ -61,6 +61,7 @@ def _outputs(run: RunEntry, width: int) -> Iterator[Styled]:
     columns = [
         Column("output", tuple(clean(row["name"]) for row in found), name=True),
         Column("max |diff|", tuple(error(row["max_abs"]) for row in found), right=True),
+        Column("max |y|", tuple(error(row["max_value"]) for row in found), right=True),
         Column("relative", tuple(error(row["max_rel"]) for row in found), right=True),
         Column("limit", tuple(error(row["limit"]) for row in found), right=True),
         Column("of limit", tuple(measures.multiple(row["would_pass_at"]) for row in found), right=True),

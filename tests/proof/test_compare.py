@@ -20,7 +20,7 @@ def floats(*values):
 
 def test_differences_relative_differences_and_the_tolerance_that_passes():
     found = tally(floats(1, -2, 4), floats(1, -2.25, 5), np.array([1, 0.5, 4.0]))
-    assert (found.max_abs, found.max_rel) == (1.0, 0.25)
+    assert (found.max_abs, found.max_rel, found.max_value) == (1.0, 0.25, 4.0)
     assert (found.would_pass_at, found.limit, found.ok) == (0.5, 4.0, True)
     assert not tally(floats(10), floats(19), 0.1).ok
 
