@@ -95,7 +95,7 @@ def convertible_fc(heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
     """
     wide = [layer for layer in heads if layer.replaceable and any(size > 1 for size in layer.kernel or ())]
     if wide:
-        text = f"fully connected layer {wide[0].layer} could be {wide[0].becomes}"
+        text = f"fully connected layer {wide[0].layer} pins the input size; it could be {wide[0].becomes}"
         more = f", and {len(wide) - 1} more" if len(wide) > 1 else ""
         found = convertible_fc.finding(wide[0].layer, text + more, layers=len(wide))
         yield replace(found, help="onnxscope convert MODEL -o OUT", fix="onnxscope convert")

@@ -212,7 +212,7 @@ def double_precision_interface(model: Model) -> Iterator[Finding]:
     """
     wide = [info for _, info in interface(model) if info.type.dtype == dtypes.DOUBLE]
     if wide:
-        text = f"double precision: {several(info.name for info in wide)} is float64"
+        text = f"double precision (float64): {several(info.name for info in wide)}"
         yield at(double_precision_interface.finding(wide[0].name, text, values=len(wide)), wide[0])
 
 

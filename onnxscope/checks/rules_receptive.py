@@ -6,11 +6,14 @@ from collections.abc import Iterator
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.receptive_field import Field, ReceptiveFields
-from onnxscope.checks._walk import by, nodes, spatial
+from onnxscope.checks._walk import nodes, spatial
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
 from onnxscope.rewrite.heads import HeadLayer
 
+_JOINED = "only the head puts the parts of the image together"
+_POOLED = "the head pools over parts of the image, and nothing puts them together"
+_POOLS = ("GlobalAveragePool", "GlobalMaxPool", "AveragePool", "ReduceMean")
 _FAR = 4
 """How many times larger than the input a receptive field must be to be called far larger."""
 
@@ -90,18 +93,18 @@ def small_field(facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, .
     Source:
         Araujo et al., "Computing Receptive Fields of Convolutional Neural Networks", Distill 2019.
     """
-    seen: set[str] = set()
     for name, field, size, axis in _last_map(facts, fields, heads):
-        if field.size < size and name not in seen:
-            seen.add(name)
+        if field.size < size:
+            (reader,) = facts.main.graph.consumers[name]
             yield small_field.finding(
                 name,
                 f"receptive field {field.size} is smaller than the input of {size} pixels along spatial "
-                f"axis {axis}",
+                f"axis {axis}: {_POOLED if reader.op in _POOLS else _JOINED}",
                 "add layers, strides or dilation in front of the head",
                 field=field.size,
                 input=size,
             )
+            return
 
 
 @check("OX632", "receptive-field-far-larger-than-input", severity="note")
@@ -137,10 +140,8 @@ def large_field(facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, .
     Source:
         Richter et al., "Should You Go Deeper? Optimizing Convolutional Neural Network Architectures", 2021.
     """
-    seen: set[str] = set()
     for name, field, size, axis in _last_map(facts, fields, heads):
-        if field.size > _FAR * size and name not in seen:
-            seen.add(name)
+        if field.size > _FAR * size:
             yield large_field.finding(
                 name,
                 f"receptive field {field.size} is far larger than the input of {size} pixels along "
@@ -149,6 +150,7 @@ def large_field(facts: Facts, fields: ReceptiveFields, heads: tuple[HeadLayer, .
                 field=field.size,
                 input=size,
             )
+            return
 
 
 @check("OX633", "misaligned-branches", severity="warning")
@@ -191,20 +193,21 @@ def misaligned(fields: ReceptiveFields) -> Iterator[Finding]:
         yield misaligned.finding(problem.where, problem.message, "pad the branches alike")
 
 
-@check("OX634", "head-that-pins-input-size", severity="note")
-def pinned(facts: Facts, heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
-    """A fully connected layer on a flattened map fixes the image size.
+@check("OX634", "head-that-pins-input-size", severity="warning")
+def pinned(heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
+    """Height and width are declared free, but a fully connected layer takes one size.
 
     What it flags:
-        A fully connected layer that reads a flattened map of more than one pixel and could be a convolution.
+        A fully connected layer on a flattened map whose size is free, though the layer's weight fits one size
+        only. (With a declared size the two agree, and OX521 says what the layer could become.)
 
     Why it matters:
-        Its weight fits one map size, so the whole network takes one image size. As a convolution the same
+        Every other image size fails at run time, in a Gemm far from the input. As a convolution the same
         weights slide over larger images and give a map of answers.
 
     Bad:
         <ir_version: 8, opset_import: ["": 17]>
-        g (float[1,1,4,4] x) => (float[1,2] y) <float[2,4] f = {1,2,3,4,5,6,7,8}> {
+        g (float[1,1,H,W] x) => (float[1,2] y) <float[2,4] f = {1,2,3,4,5,6,7,8}> {
           a = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
           b = Flatten (a)
           y = Gemm <transB = 1> (b, f)
@@ -212,24 +215,23 @@ def pinned(facts: Facts, heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
 
     Good:
         <ir_version: 8, opset_import: ["": 17]>
-        g (float[1,1,4,4] x) => (float[1,2,1,1] y) <float[2,1,2,2] f = {1,2,3,4,5,6,7,8}> {
+        g (float[1,1,H,W] x) => (float[1,2,P,Q] y) <float[2,1,2,2] f = {1,2,3,4,5,6,7,8}> {
           a = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
           y = Conv (a, f)
         }
 
     Fix and its safety:
         `onnxscope convert MODEL -o OUT` writes the layer as a convolution with the same weights, and proves
-        it.
+        it; or declare the one size.
 
     Source:
         Long, Shelhamer, Darrell, "Fully Convolutional Networks for Semantic Segmentation", 2015.
     """
     for head in heads:
-        if head.replaceable and head.feature_map and any(size > 1 for size in head.kernel or ()):
-            note = f" ({head.size_note})" if head.size_note else ""
+        if head.size_note:
             yield pinned.finding(
                 head.layer,
-                f"fully connected on a flattened {by(head.kernel or ())} map: the input size is pinned{note}",
+                f"the input size is declared free and pinned by a fully connected layer: {head.size_note}",
                 "onnxscope convert makes it a convolution",
                 kernel=list(head.kernel or ()),
             )
@@ -277,8 +279,7 @@ def inexact(facts: Facts, heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
         yield inexact.finding(
             head.layer,
             f"{len(padded)} padded layers in front (first: {padded[0].label}): as a convolution on larger "
-            "images "
-            "it gives other numbers than crops do",
+            "images it gives other numbers than crops do",
             "onnxscope verify --dense measures by how much",
             padded_layers=len(padded),
         )

@@ -8,6 +8,7 @@ from math import gcd
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.checks._walk import by, by_place, next_layer, nodes, whole
 from onnxscope.checks.finding import Finding
+from onnxscope.checks.places import several
 from onnxscope.checks.registry import check
 
 
@@ -145,7 +146,8 @@ def pool_after_conv(facts: Facts) -> Iterator[Finding]:
 
     What it flags:
         A stride-1 convolution that only a pool with stride 2 or more reads (an activation between them
-        doesn't count), with the multiply-accumulates that a strided convolution would need instead.
+        doesn't count), with the multiply-accumulates that a strided convolution would need instead; one
+        finding, for the layer with most to save.
 
     Why it matters:
         A convolution with the pool's stride has the same parameters, the same output size and 1/stride**2 of
@@ -173,26 +175,41 @@ def pool_after_conv(facts: Facts) -> Iterator[Finding]:
         Springenberg et al., "Striving for Simplicity: The All Convolutional Net", 2015; cs231n, "Getting rid
         of pooling".
     """
+    found = sorted(_pooled_at_once(facts), key=_work, reverse=True)
+    if not found:
+        return
+    fact, after, saved = found[0]
+    macs = fact.inferred.macs.value if fact.inferred.macs else 0
+    strided = macs // saved if isinstance(macs, int) else f"1/{saved} of that"
+    more = f"; {len(found) - 1} more such: {several(row[0].label for row in found[1:])}" if found[1:] else ""
+    yield pool_after_conv.finding(
+        fact.label,
+        f"its map goes to {after.label} only, which keeps 1 of {saved} positions: {macs} MACs, {strided} "
+        f"with the pool's stride in the convolution{more}",
+        "a strided convolution has the same parameters; retrain to try it",
+        macs=macs if isinstance(macs, int) else str(macs),
+        factor=saved,
+        layers=[row[0].label for row in found],
+    )
+
+
+def _pooled_at_once(facts: Facts) -> Iterator[tuple[NodeFact, NodeFact, int]]:
+    """(convolution, pool, how many positions share one cell of the pool's map) where only the pool reads it."""
     places = by_place(facts)
     for fact in nodes(facts, "Conv"):
-        window, macs = fact.inferred.window, fact.inferred.macs
-        after = next_layer(facts, places, fact)
+        window, after = fact.inferred.window, next_layer(facts, places, fact)
         if window is None or after is None or after.node.op not in ("MaxPool", "AveragePool"):
             continue
-        pool = after.inferred.window
-        saved = _count(pool.strides) if pool is not None else 1
-        if set(window.strides) != {1} or saved <= 1 or macs is None or _is_pointwise(window.kernel):
-            continue
-        strided = f"{macs.value // saved if isinstance(macs.value, int) else f'1/{saved}'} with stride"
-        yield pool_after_conv.finding(
-            fact.label,
-            f"its map goes to {after.label} only, which keeps 1 of {saved} positions: {macs.value} MACs, "
-            "about "
-            f"{strided} {by(pool.strides if pool else ())} in the convolution",
-            "a strided convolution has the same parameters; retrain to try it",
-            macs=macs.value if isinstance(macs.value, int) else str(macs.value),
-            factor=saved,
-        )
+        saved = _count(after.inferred.window.strides) if after.inferred.window is not None else 1
+        counted = fact.inferred.macs is not None and not _is_pointwise(window.kernel)
+        if set(window.strides) == {1} and saved > 1 and counted:
+            yield fact, after, saved
+
+
+def _work(row: tuple[NodeFact, NodeFact, int]) -> int:
+    """What the stride would save, where sizes are known."""
+    macs = row[0].inferred.macs
+    return macs.value - macs.value // row[2] if macs and isinstance(macs.value, int) else 0
 
 
 def _is_pointwise(kernel: tuple[object, ...]) -> bool:

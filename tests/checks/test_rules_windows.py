@@ -90,3 +90,46 @@ def test_bottleneck_counts():
     }"""
     (finding,) = found("OX620", body)
     assert finding.data == {"with_bottleneck": 308, "without": 288}
+
+
+POOLED_TWICE = """g (float[1,1,20,20] x) => (float[1,1,3,3] y) <float[1,1,3,3] w = {1,2,3,4,5,6,7,8,9}> {
+  [small] a = Conv (x, w)
+  b = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (a)
+  [again] c = Conv (b, w)
+  y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c)
+}"""
+
+
+def test_one_finding_for_all_pooled_convolutions_OX621():
+    """18*18*9 = 2916 MACs, a quarter of them 729; the second layer has 7*7*9 = 441."""
+    (finding,) = found("OX621", POOLED_TWICE)
+    assert finding.where == "small"
+    assert "2916 MACs, 729 with" in finding.message
+    assert finding.data["layers"] == ["small", "again"]
+
+
+PINNING = """g (float[1,1,SIZE] x) => (float[1,2] y) <float[2,4] f = {1,2,3,4,5,6,7,8}> {
+  a = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)
+  b = Flatten (a)
+  [head] y = Gemm <transB = 1> (b, f)
+}"""
+
+
+def test_a_head_pins_only_what_is_declared_free_OX634():
+    (finding,) = found("OX634", PINNING.replace("SIZE", "H,W"))
+    assert (finding.where, finding.data["kernel"]) == ("head", [2, 2])
+    assert found("OX634", PINNING.replace("SIZE", "4,4")) == []
+    (convertible,) = found("OX521", PINNING.replace("SIZE", "4,4"))
+    assert "pins the input size" in convertible.message
+
+
+def test_a_small_field_says_who_joins_the_parts_OX631():
+    pooled = """g (float[1,1,16,16] x) => (float[1,1,1,1] y) <float[1,1,3,3] w = {1,2,3,4,5,6,7,8,9}> {
+      a = Conv (x, w)
+      y = GlobalAveragePool (a)
+    }"""
+    (finding,) = found("OX631", pooled)
+    assert finding.message.startswith("receptive field 3 is smaller than the input of 16 pixels")
+    assert "nothing puts them together" in finding.message
+    (finding,) = found("OX631", PINNING.replace("SIZE", "4,4"))
+    assert "only the head puts the parts" in finding.message
