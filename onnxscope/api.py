@@ -267,10 +267,6 @@ def _check_available(given: ConversionOptions) -> None:
     form = given.get("form", "conv")
     if form not in FORMS and find_spec("onnxscope.rewrite.forms_rows") is None:  # rows, and auto behind it
         raise UsageError(f"form {form} is not available in this version", help=f"it has {', '.join(FORMS)}")
-    if given.get("stride") is not None:
-        raise UsageError(
-            "stride is not available in this version", help="leave it out: the map keeps its own"
-        )
 
 
 def _plan_of(planned: Planned, converted: Model | None) -> Plan:

@@ -59,6 +59,43 @@ def apply(model: Model, edit: Edit) -> Model:
     return replace(model, graph=changed, opsets=edit.opsets or model.opsets, metadata=metadata)
 
 
+def then(model: Model, first: Edit, second: Edit) -> Edit:
+    """One edit of `model` that does what `first` does and then, to the model after it, `second`.
+
+    Declarations, opset imports and exactness are the first one's; both edits' metadata go in.
+    """
+    graph = model.graph
+    inserted: dict[int, list[Node]] = {}
+    for place, node in first.added:
+        inserted.setdefault(place, []).append(node)
+    between: list[tuple[int, Node | None]] = []  # the nodes after `first`; None for one that was there
+    for place in range(len(graph.nodes) + 1):
+        between += [(place, node) for node in inserted.get(place, ())]
+        if place < len(graph.nodes) and place not in first.removed:
+            between.append((place, None))
+    later: dict[int, list[Node]] = {}
+    for place, node in second.added:
+        later.setdefault(place, []).append(node)
+    added: list[tuple[int, Node]] = []
+    removed = set(first.removed)
+    for index, (place, made) in enumerate(between):
+        added += [(place, node) for node in later.get(index, ())]
+        if made is not None and index not in second.removed:
+            added.append((place, made))
+        elif made is None and index in second.removed:
+            removed.add(place)
+    added += [(len(graph.nodes), node) for node in later.get(len(between), ())]
+    mine = {tensor.name for tensor in first.tensors}
+    return replace(
+        first,
+        removed=frozenset(removed),
+        added=tuple(added),
+        tensors=(*(t for t in first.tensors if t.name not in second.dropped), *second.tensors),
+        dropped=first.dropped | (second.dropped - mine),
+        metadata=(*first.metadata, *second.metadata),
+    )
+
+
 def _check(graph: Graph, edit: Edit) -> None:
     count = len(graph.nodes)
     wrong = [i for i in (*edit.removed, *(place for place, _ in edit.added)) if not 0 <= i <= count]

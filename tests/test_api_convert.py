@@ -82,7 +82,7 @@ def test_only_the_layers_asked_for():
         ({"output": "both"}, "output 'both'"),
         ({"form": "fancy"}, "conv, auto, fold, interleave, rows"),
         ({"batch": 3}, "batch 3"),
-        ({"stride": 2}, "not available"),
+        ({"stride": 3}, "possible: 1, 2, 4"),
         ({"layers": ["nope"]}, "nope"),
         ({"shapes": {"nope": (1,)}}, "nope"),
     ],

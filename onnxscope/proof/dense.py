@@ -7,8 +7,9 @@ effect is measured, never judged.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,30 +75,89 @@ def window_check(
     over all windows. `folder` is a scratch directory.
     """
     window = _window(head, feature_map)
-    spatial = len(window)
-    view = windows(feature_map, window)
-    view = view.reshape(-1, *view.shape[1 + spatial :])
-    code = 1 if feature_map.dtype == np.float32 else 11 if feature_map.dtype == np.float64 else 10
-    part = cut(original, {head.feature_map: code}, list(results))
+    view = _rows_of_windows(feature_map, window, head.dilations)
+    part = cut(original, {head.feature_map: _code(feature_map)}, list(results))
 
-    def over_all(model: Model) -> dict[str, Array]:
-        given = runnable(model, folder)
+    def over_all(parts: Sequence[Model]) -> dict[str, Array]:
+        given = runnable(parts[0], folder)
         return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {})
 
-    expected = over_all(part)
+    return _judged((part,), over_all, results, len(window), seed, arithmetic, len(view))
+
+
+def common_check(
+    original: Model,
+    head: HeadLink,
+    image: Mapping[str, Array],
+    values: Mapping[str, Array],
+    runner: Runner,
+    *,
+    folder: str,
+    seed: int = 0,
+    batch: int | None = None,
+    others: Mapping[str, Array] | None = None,
+    arithmetic: Arithmetic = FLOAT32,
+) -> WindowCheck:
+    """The original's own feature map of a larger `image`, its head on each window, against the candidate.
+
+    For a denser map: `values` are the candidate's feature map and outputs at the common cells alone. Layers
+    in front of the head are compared as well, at every cell that the original has. Raises RuntimeFailure
+    where the original's layers in front of the head don't run at that size.
+    """
+    feature_map = values[head.feature_map]
+    results = {name: value for name, value in values.items() if name != head.feature_map}
+    front = cut(original, {name: _code(value) for name, value in image.items()}, [head.feature_map])
+    back = cut(original, {head.feature_map: _code(feature_map)}, list(results))
+    window = _window(head, feature_map)
+
+    def over_all(parts: Sequence[Model]) -> dict[str, Array]:
+        found = runner.run(runnable(parts[0], folder), {**image, **(others or {})}, [head.feature_map])
+        view = _rows_of_windows(np.asarray(found[head.feature_map]), window, ())
+        given = runnable(parts[1], folder)
+        return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {})
+
+    cells_of_map = prod(next(iter(results.values())).shape[2:])
+    return _judged((front, back), over_all, results, len(window), seed, arithmetic, cells_of_map)
+
+
+def _judged(
+    parts: Sequence[Model],
+    over_all: Callable[[Sequence[Model]], dict[str, Array]],
+    results: Mapping[str, Array],
+    spatial: int,
+    seed: int,
+    arithmetic: Arithmetic,
+    count_of_windows: int,
+) -> WindowCheck:
+    """What parts of the original give on all windows against `results`, with the limit of their jitter."""
+    expected = over_all(parts)
     runs = max(jitter.runs_for(value.size) for value in expected.values())
-    moved = [over_all(jitter.jittered(part, arithmetic, seed=seed, run=run)) for run in range(runs)]
+    moved = [
+        over_all([jitter.jittered(part, arithmetic, seed=seed, run=run) for part in parts])
+        for run in range(runs)
+    ]
     count = sum(value.size for value in expected.values())
     total = Comparison()
     for name, value in expected.items():
         given = cells(results[name], spatial)
         if given.size != value.size:  # a stride or a pad too many: another number of cells
-            total = total.merged(Comparison(given.size, np.inf, np.inf, 0.0))
+            total = total.merged(Comparison(given.size, inf, inf, 0.0))
             continue
         allowed = jitter.limit(value, [run[name] for run in moved], values=count, arithmetic=arithmetic)
         total = total.merged(compare(given.reshape(value.shape), value, allowed))
-    text = jitter.limit_from(part, runs, seed, values=count, arithmetic=arithmetic)
-    return WindowCheck(len(view), total, text)
+    text = jitter.limit_from(parts[-1], runs, seed, values=count, arithmetic=arithmetic)
+    return WindowCheck(count_of_windows, total, text)
+
+
+def _rows_of_windows(value: Array, window: Sequence[int], dilations: Sequence[int]) -> Array:
+    """Every window of a map as one entry, [R, C, *window]."""
+    view = windows(value, window, dilations)
+    return view.reshape(-1, *view.shape[1 + len(window) :])
+
+
+def _code(value: Array) -> int:
+    """The element type of a float array."""
+    return 1 if value.dtype == np.float32 else 11 if value.dtype == np.float64 else 10
 
 
 def _window(head: HeadLink, feature_map: Array) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from onnxscope.expr import Expr, Size, bind, symbols
 from onnxscope.proof import dense, inputs
 from onnxscope.proof.inputs import Draw, Feeds
 from onnxscope.proof.interface import InputPair, fed
+from onnxscope.proof.limits import Comparison
 from onnxscope.proof.result import DenseResult
 from onnxscope.proof.setting import Pair
 
@@ -74,7 +75,8 @@ def _map_of(head: HeadLink, cells: tuple[int, ...]) -> tuple[int, ...]:
     if head.pool is not None and head.pool_kernel is None:
         return cells
     window = head.window or head.layers[0].kernel
-    return tuple(size + more - 1 for size, more in zip(window, cells, strict=False))
+    steps = head.dilations or (1,) * len(cells)
+    return tuple(step * (size + more - 2) + 1 for size, more, step in zip(window, cells, steps, strict=False))
 
 
 def _bound(size: Size, wanted: int) -> tuple[str, int] | None:
@@ -183,22 +185,47 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
             where=setting.request.candidate,
             help="convert with --output map --size dynamic",
         )
+    options: dict[str, Any] = {
+        "folder": setting.folder,
+        "seed": setting.request.seed,
+        "batch": _baked_batch(pair),
+        "others": {name: value for name, value in given.items() if name != larger.image},
+        "arithmetic": setting.arithmetic(tf32=pair.tf32),
+    }
     result = dense.window_check(
-        setting.original,
-        head,
-        found[head.feature_map],
-        outputs,
-        pair.first,
-        folder=setting.folder,
-        seed=setting.request.seed,
-        batch=_baked_batch(pair),
-        others={name: value for name, value in given.items() if name != larger.image},
-        arithmetic=setting.arithmetic(tf32=pair.tf32),
+        setting.original, head, found[head.feature_map], outputs, pair.first, **options
     )
     outcome = result.comparison
+    if head.dilations:
+        image = {larger.image: given[larger.image]}
+        cells = setting.at_common({name: found[name] for name in (head.feature_map, *outputs)})
+        outcome = outcome.merged(_common(pair, image, cells, options, shown(larger.size), notes))
     effect = _border(pair, larger, given[larger.image], outputs, native, notes) if border else None
     numbers = outcome.max_abs, outcome.limit, effect, outcome.ok, outcome.ratio
     return DenseResult(larger.size, result.windows, *numbers)
+
+
+def _common(
+    pair: Pair,
+    image: dict[str, Any],
+    cells: dict[str, Any],
+    options: dict[str, Any],
+    size: str,
+    notes: list[str],
+) -> Comparison:
+    """A denser map at the cells that the original has, too, from the image on."""
+    try:
+        found = dense.common_check(
+            pair.setting.original, pair.setting.heads[0], image, cells, pair.first, **options
+        )
+    except RuntimeFailure as error:
+        if not pair.second.worker.alive:
+            raise
+        notes.append(f"dense {size}: the original's layers in front of the head don't run there: {error}")
+        return Comparison()
+    equal = "equal" if found.comparison.ok else "differ from"
+    notes.append(f"dense {size}: {found.windows} cells {equal} the original's own map, from the image on")
+    return found.comparison
 
 
 def _is_map(value: Any, head: HeadLink) -> bool:

@@ -6,8 +6,9 @@ The entry says only where to look. What each layer computes is taken from the or
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -83,6 +84,23 @@ class HeadLink:
     """Kernel of the pool in the candidate; None where it stayed global."""
     layers: tuple[LayerLink, ...]
     folding: Folding | None = None
+    dilations: tuple[int, ...] = ()
+    """Steps between the cells of the window on a map that was made denser; () for 1."""
+    pool_output: str = ""
+    """The candidate's result of the pool, where it isn't one node; "" for the pool behind the map."""
+
+
+def common(model: Model) -> dict[str, tuple[int, ...]]:
+    """What a denser conversion declares: value -> per axis, every how many cells the original has one.
+
+    Raises FileError where the entry is no JSON of the expected form.
+    """
+    return _parsed(
+        model,
+        lambda entry: {
+            name: tuple(int(step) for step in steps) for name, steps in entry.get("common", {}).items()
+        },
+    )
 
 
 def read(model: Model) -> tuple[HeadLink, ...]:
@@ -90,11 +108,16 @@ def read(model: Model) -> tuple[HeadLink, ...]:
 
     Raises FileError where the entry is no JSON of the expected form.
     """
-    entry = dict(model.metadata).get(PROVENANCE)
-    if entry is None:
-        return ()
+    return tuple(_parsed(model, lambda entry: [_head(head) for head in entry.get("heads", ())]))
+
+
+_T = TypeVar("_T")
+
+
+def _parsed(model: Model, read_entry: Callable[[dict[str, Any]], _T]) -> _T:
+    """What a function makes of the entry, {} where there is none."""
     try:
-        return tuple(_head(head) for head in json.loads(entry).get("heads", ()))
+        return read_entry(json.loads(dict(model.metadata).get(PROVENANCE) or "{}"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"the metadata entry {PROVENANCE} can't be understood: {error!r}"
         raise FileError(problem, where=model.path) from None
@@ -111,6 +134,8 @@ def _head(head: dict[str, Any]) -> HeadLink:
         None if kernel is None else tuple(kernel),
         tuple(_layer(layer, folded or {}) for layer in head["layers"]),
         Folding(folded["layout"], dict(folded["values"])) if folded else None,
+        tuple(head.get("dilations") or ()),
+        pool.get("output", ""),
     )
 
 

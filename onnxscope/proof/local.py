@@ -129,7 +129,8 @@ def _pool(candidate: Model, head: HeadLink) -> list[Step]:
     for node in candidate.graph.consumers.get(head.feature_map, ()):
         if POOLS.get(node.op) == head.pool:
             return [Step(node.outputs[0], node.outputs[0], (head.feature_map,), head=head)]
-    return []
+    name = head.pool_output  # of several nodes: a pool that an opset can't dilate
+    return [Step(name, name, (head.feature_map,), head=head)] if name in candidate.graph.producers else []
 
 
 def _recomputable(facts: Facts, node: Node, tracked: Mapping[str, str]) -> bool:
@@ -217,7 +218,7 @@ def dense(
     """A fully connected layer against pairs of (map [N, C, *S], result [N, F, *S']), each window a row."""
     maps = [_as_map(given, len(link.kernel)) for given, _ in pairs]
     results = [rows(result) for _, result in pairs]
-    if any(_smaller(value, link.kernel) for value in maps):
+    if any(_smaller(value, link.kernel, link.dilations) for value in maps):
         return _misfit(results[0])
     views = [windows(value, link.kernel, link.dilations) for value in maps]
     total, extra = Comparison(), layer.alpha != 1.0 or link.weight.how == "folded"
@@ -241,9 +242,11 @@ def dense(
     return total
 
 
-def _smaller(value: Array, kernel: Sequence[int]) -> bool:
+def _smaller(value: Array, kernel: Sequence[int], dilations: Sequence[int]) -> bool:
     """Whether a map [N, C, *S] has no window of a kernel (its result then came from a pad)."""
-    return any(size < wide for size, wide in zip(value.shape[2:], kernel, strict=True))
+    steps = dilations or (1,) * len(kernel)
+    spans = [step * (wide - 1) + 1 for wide, step in zip(kernel, steps, strict=True)]
+    return any(size < span for size, span in zip(value.shape[2:], spans, strict=True))
 
 
 def _misfit(result: Array) -> Comparison:
@@ -271,9 +274,9 @@ def pool(head: HeadLink, pairs: Sequence[tuple[Array, Array]], arithmetic: Arith
         kernel = head.pool_kernel or given.shape[2:]
         if head.pool_kernel is None and result.shape[2:] not in ((), (1,) * spatial):
             return _misfit(result)
-        if _smaller(given, kernel):
+        if _smaller(given, kernel, head.dilations):
             return _misfit(result)
-        view = windows(given, kernel).reshape(-1, given.shape[1], prod(kernel))
+        view = windows(given, kernel, head.dilations).reshape(-1, given.shape[1], prod(kernel))
         flat = rows(result)
         if flat.shape != view.shape[:2]:
             return _misfit(result)

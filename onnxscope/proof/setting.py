@@ -52,6 +52,15 @@ class Setting:
     """Told what begins."""
 
     @cached_property
+    def common(self) -> dict[str, tuple[int, ...]]:
+        """For a candidate with denser maps: value -> per axis, every how many cells the original has one."""
+        return links.common(self.candidate)
+
+    def at_common(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Values of the candidate at the cells that the original has, too."""
+        return {name: _thinned(value, self.common.get(name, ())) for name, value in values.items()}
+
+    @cached_property
     def inputs(self) -> tuple[InputPair, ...]:
         """The inputs with the user's sizes bound. Raises UsageError where these don't fit."""
         return inputs.bound(self.interface.inputs, self.request.shapes, self.request.dims)
@@ -112,6 +121,12 @@ class Setting:
             if found is not None:
                 return found
         return limits.FLOAT32
+
+
+def _thinned(value: Any, steps: tuple[int, ...]) -> Any:
+    if getattr(value, "ndim", None) != len(steps) or not steps:
+        return value
+    return value[tuple(slice(None, None, step) for step in steps)]
 
 
 def opened(request: Request, folder: str, progress: Callable[[str], None] | None = None) -> Setting:

@@ -130,12 +130,18 @@ def _runs(pair: Pair, draw: Draw) -> list[tuple[Any, Any]] | None:
     feeds = inputs.feeds(draw, setting.inputs, setting.ranges)
     names = list(setting.interface.outputs)
     try:
-        left, right = (run(feeds, names, pair.level) for run in (pair.original, pair.candidate))
+        left, right = _both(pair, feeds, names)
     except RuntimeFailure:
         if not pair.first.worker.alive:
             raise
         return None
     return [(left[name], right[name]) for name in names]
+
+
+def _both(pair: Pair, feeds: Feeds, names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both models' outputs; of a denser map the cells that the original has."""
+    left, right = (run(feeds, names, pair.level) for run in (pair.original, pair.candidate))
+    return left, pair.setting.at_common(right)
 
 
 def compared(pair: Pair) -> Outcome:
@@ -146,7 +152,7 @@ def compared(pair: Pair) -> Outcome:
     for draw in planned(pair):
         setting.progress(f"{draw.family}, seed {draw.seed}")
         feeds = inputs.feeds(draw, setting.inputs, setting.ranges)
-        left, right = (run(feeds, names, pair.level) for run in (pair.original, pair.candidate))
+        left, right = _both(pair, feeds, names)
         drawn.append(Drawn(draw, feeds, left, right))
     values = sum(_size(trial.original[name]) for trial in drawn for name in names)
     tallies = {name: Tally(name) for name in names}

@@ -129,7 +129,7 @@ def _chunk(
     pair: Pair, feeds: Feeds, names: list[str], models: Sequence[bytes | str], values: int
 ) -> dict[str, Tally]:
     left = pair.original(feeds, names, "none")
-    right = pair.candidate(feeds, names, "none")
+    right = pair.setting.at_common(pair.candidate(feeds, names, "none"))
     runs = [pair.first.run(model, feeds, names, optimization="none") for model in models]
     found: dict[str, Tally] = {}
     pair.relieve()

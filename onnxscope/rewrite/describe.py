@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from onnxscope import __version__
 from onnxscope.analysis import receptive_field
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.receptive_field import Field
 from onnxscope.analysis.spatial import closed_forms
+from onnxscope.rewrite.atrous import Dense
 from onnxscope.rewrite.lift import Layer, Tensors
 from onnxscope.rewrite.native import Sizes
 from onnxscope.rewrite.plan import Conversion, Geometry
 from onnxscope.rewrite.select import Selection
 from onnxscope.rewrite.views import View
 
+Factors: TypeAlias = "dict[str, tuple[int, ...]]"
+"""See `Dense.factors`."""
 
-def conversions(chosen: Selection) -> tuple[Conversion, ...]:
-    """One entry per converted layer, in execution order."""
+
+def conversions(chosen: Selection, thicker: Dense | None = None) -> tuple[Conversion, ...]:
+    """One entry per converted layer, in execution order; `thicker` is what a denser map takes."""
+    factors = thicker.factors if thicker else {}
     return tuple(
         Conversion(
             layer.fact.label,
             f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features}",
-            _after(layer),
+            _after(layer) + _spread(factors.get(chosen.final(layer.source.twin), ())[2:], layer.kernel),
             _window_of(layer),
             layer.form,
             layer.reason,
@@ -39,6 +46,14 @@ def _after(layer: Layer) -> str:
     if layer.form == "rows":
         return f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features} on every {kernel} window"
     return f"Conv {kernel}x{layer.channels} -> {layer.features}"
+
+
+def _spread(dilations: tuple[int, ...], kernel: tuple[int, ...]) -> str:
+    """How far apart the kernel's cells lie, where that isn't 1."""
+    if not dilations or all(size == 1 for size in kernel):
+        return ""
+    shown = dilations[:1] if len(set(dilations)) == 1 else dilations
+    return f", dilation {'x'.join(map(str, shown))}"
 
 
 def _inputs(layer: Layer) -> int:
@@ -68,11 +83,15 @@ def geometry(chosen: Selection, sizes: Sizes, after: Facts) -> tuple[Geometry, .
                 or not all(isinstance(f.stride, int) and isinstance(f.start, int) for f in axes)
                 else axes
             )
+            step = chosen.lift.options.stride
+            shape = after.value(name).shape
+            size = shape[2:] if step and shape else view.free
+            stride = tuple(int(f.stride) for f in shown) if shown else None
             found.append(
                 Geometry(
                     name,
-                    view.free,
-                    tuple(int(f.stride) for f in shown) if shown else None,
+                    size,
+                    (step,) * len(size) if step else stride,
                     tuple(int(f.start) for f in shown) if shown else None,
                     tuple(f.size for f in shown) if shown else None,
                     dict(minimum),
@@ -95,8 +114,8 @@ def _window(view: View, axes: receptive_field.Axes, sizes: Sizes) -> tuple[Field
     return tuple(found)
 
 
-def notes(chosen: Selection) -> tuple[str, ...]:
-    """What a user must know."""
+def notes(chosen: Selection, thicker: Dense | None = None) -> tuple[str, ...]:
+    """What a user must know; `thicker` is what a denser map takes."""
     lift = chosen.lift
     nodes = lift.model.graph.nodes
     found = [f"{nodes[i].label} gates a map inside the network and stays global" for i in sorted(lift.still)]
@@ -107,7 +126,22 @@ def notes(chosen: Selection) -> tuple[str, ...]:
             "nothing tells the native size, so the global pool stays and the map has one cell; "
             "give --native HxW"
         )
-    return (*found, *remarks(chosen))
+    return (*found, *_dense_notes(chosen, thicker), *remarks(chosen))
+
+
+def _dense_notes(chosen: Selection, thicker: Dense | None) -> list[str]:
+    """Which cells of a denser map are those of the map without --stride, and what the others see."""
+    factors = {thicker.factors.get(name, ())[2:] for name in chosen.exported} if thicker else set()
+    factors -= {()}
+    if thicker is None or not factors:
+        return []
+    steps = " and ".join("x".join(map(str, axes)) for axes in sorted(factors))
+    count = len(thicker.changed)
+    layers = "1 layer loses its stride or is" if count == 1 else f"{count} layers lose their stride or are"
+    return [
+        f"{layers} dilated; every {steps}-th cell is one of the map without --stride, "
+        "and cells between see a border of padding (where layers pad) that is shifted with them"
+    ]
 
 
 def remarks(chosen: Selection) -> tuple[str, ...]:
@@ -116,8 +150,9 @@ def remarks(chosen: Selection) -> tuple[str, ...]:
     return tuple(text for place, text in sorted(chosen.lift.remarks.items()) if place in used)
 
 
-def provenance(chosen: Selection) -> dict[str, object]:
+def provenance(chosen: Selection, thicker: Dense | None = None) -> dict[str, object]:
     """Which layer became which, for the verifier; docs/heads.md describes the keys."""
+    factors = thicker.factors if thicker else {}
     options = chosen.lift.options
     by_map: dict[tuple[str, tuple[int, ...]], list[Layer]] = {}
     for layer in chosen.layers:
@@ -129,7 +164,8 @@ def provenance(chosen: Selection) -> dict[str, object]:
             key: getattr(options, key)
             for key in ("output", "size", "pool", "batch", "form", "target", "stride")
         },
-        "heads": [_head(chosen, base, window, layers) for (base, window), layers in by_map.items()],
+        "heads": [_head(chosen, base, window, layers, factors) for (base, window), layers in by_map.items()],
+        **({"common": {name: list(steps) for name, steps in factors.items()}} if factors else {}),
     }
 
 
@@ -138,14 +174,17 @@ def _native(chosen: Selection, layer: Layer) -> tuple[int, ...]:
     return tuple(size for size in shape[2:] if isinstance(size, int))
 
 
-def _head(chosen: Selection, base: str, window: tuple[int, ...], layers: list[Layer]) -> dict[str, object]:
+def _head(
+    chosen: Selection, base: str, window: tuple[int, ...], layers: list[Layer], factors: Factors
+) -> dict[str, object]:
     shape = chosen.lift.native.value(base).shape or ()
     return {
         "feature_map": base,
         "channels": shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None,
         "window": list(window),
         "pool": _pool(chosen, layers, window),
-        "layers": [_layer(chosen, layer) for layer in layers],
+        "layers": [_layer(chosen, layer, factors) for layer in layers],
+        **_dilations(factors, base),
         **_folded(chosen, base),
     }
 
@@ -179,20 +218,33 @@ def _pool(chosen: Selection, layers: list[Layer], window: tuple[int, ...]) -> di
         node for node in graph.consumers.get(source.pooled, ()) if node.op in _KINDS
     ]
     kind = _KINDS.get(nodes[0].op, "average") if nodes else "average"
-    return {"kind": kind, "kernel": list(window) if source.pools else None}
+    twins = [chosen.lift.views.get(node.outputs[0]) for node in nodes] if source.pools else []
+    made = [chosen.final(view.twin) for view in twins if isinstance(view, View)]
+    return {
+        "kind": kind,
+        "kernel": list(window) if source.pools else None,
+        **({"output": made[0]} if made and chosen.lift.options.stride else {}),
+    }
 
 
-def _layer(chosen: Selection, layer: Layer) -> dict[str, object]:
+def _dilations(factors: Factors, name: str) -> dict[str, object]:
+    """Cells of a denser map between those that one window reads."""
+    return {"dilations": list(factors[name][2:])} if name in factors else {}
+
+
+def _layer(chosen: Selection, layer: Layer, factors: Factors) -> dict[str, object]:
+    source = chosen.final(layer.read or layer.source.twin)
     return {
         "node": layer.fact.label,
         "op": layer.fact.node.op,
         "input": layer.input,
         "output": layer.output,
-        "candidate_input": chosen.final(layer.read or layer.source.twin),
+        "candidate_input": source,
         "candidate_output": chosen.final(layer.result),
         "kernel": list(layer.kernel),
         "weight": {**_tensor(chosen, layer.weight), "axes": list(layer.weight.axes)},
         "bias": _tensor(chosen, layer.bias) if layer.bias else None,
+        **(_dilations(factors, source) if layer.kernel else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import gcd
 
 from onnxscope import edit as edits
 from onnxscope.analysis import params as parameters
@@ -14,6 +15,7 @@ from onnxscope.expr import Size
 from onnxscope.expr.bounds import assuming
 from onnxscope.graph import Model
 from onnxscope.rewrite import heads
+from onnxscope.rewrite.atrous import ONE_CELL, Dense, dense, strides
 from onnxscope.rewrite.baked import baked, lifted
 from onnxscope.rewrite.declare import declared
 from onnxscope.rewrite.describe import conversions, geometry, notes, provenance, remarks
@@ -79,10 +81,27 @@ def convert(plan: Plan) -> Model:
 
 
 def _settled(options: Options) -> Options:
-    """Options with what `--output vector` implies. Raises UsageError where they contradict it."""
+    """Options with what `--output vector` implies. Raises UsageError where they contradict each other."""
+    if options.stride is not None:
+        _check_stride(options)
     if options.output != "vector":
         return options
     return replace(options, size="fixed", pool="global")
+
+
+def _check_stride(options: Options) -> None:
+    """Raise UsageError for a stride that is none, or that the other options leave no map for."""
+    if (options.stride or 0) < 1:
+        raise UsageError(f"stride {options.stride} is no distance in pixels", help="from 1 pixel up")
+    for name, given, fitting in (
+        ("output", options.output, ("map",)),
+        ("pool", options.pool, ("window",)),
+        ("form", options.form, ("conv", "auto")),
+    ):
+        if given not in fitting:
+            raise UsageError(
+                f"stride {options.stride} does not go with {name} {given}", help=f"take {name} {fitting[0]}"
+            )
 
 
 def _known_layers(options: Options, labels: list[str]) -> None:
@@ -144,8 +163,14 @@ def _finished(
     counted: parameters.Params,
 ) -> Plan:
     """The plan of a selection that converts something."""
-    record = provenance(chosen)
     change = declared(chosen, sizes, edit_of(chosen))
+    thicker = _denser(chosen, infer(edits.apply(model, change))) if options.stride else None
+    if isinstance(thicker, str):
+        why = f"no map with a cell every {options.stride} pixels: {thicker}; without --stride it converts"
+        return _stays(model, options, chosen, refusals, counted, why)
+    if thicker is not None:
+        change = declared(chosen, sizes, edits.then(model, change, thicker.edit))
+    record = provenance(chosen, thicker)
     if remarks(chosen):
         change = replace(change, exactness="approximate")
     change = replace(change, metadata=((PROVENANCE, json.dumps(record)),))
@@ -154,29 +179,58 @@ def _finished(
     fixed = list(baked(after, windows)) if options.size == "dynamic" else []
     if fixed:
         why = f"with other sizes, {fixed[0]}; --size fixed converts it"
-        rest = tuple(Refusal(layer.fact.label, why) for layer in chosen.layers)
-        return Plan(
-            model,
-            options,
-            (),
-            (*refusals, *rest),
-            None,
-            params_before=counted.total,
-            params_after=counted.total,
-            notes=tuple(fixed),
-        )
+        return _stays(model, options, chosen, refusals, counted, why, tuple(fixed))
     return Plan(
         model,
         options,
-        conversions(chosen),
+        conversions(chosen, thicker),
         refusals,
         change,
         geometry(chosen, sizes, after),
         counted.total,
         _count(after),
-        notes(chosen),
+        notes(chosen, thicker),
         record,
     )
+
+
+def _stays(
+    model: Model,
+    options: Options,
+    chosen: Selection,
+    refusals: tuple[Refusal, ...],
+    counted: parameters.Params,
+    why: str,
+    notes: tuple[str, ...] = (),
+) -> Plan:
+    """The plan where nothing converts after all, for one reason."""
+    rest = tuple(Refusal(layer.fact.label, why) for layer in chosen.layers)
+    total = counted.total
+    return Plan(
+        model, options, (), (*refusals, *rest), None, params_before=total, params_after=total, notes=notes
+    )
+
+
+def _denser(chosen: Selection, facts: Facts) -> Dense | str:
+    """What makes the maps of a converted model as dense as asked for, or why nothing does.
+
+    Raises UsageError where the wanted stride doesn't divide that of every map.
+    """
+    wanted = chosen.lift.options.stride or 0
+    maps = [name for name in chosen.exported if len(facts.value(name).shape or ()) > 2]
+    found = strides(facts, maps)
+    unknown = next((axes for axes in found.values() if isinstance(axes, str)), None if maps else ONE_CELL)
+    if unknown is not None:
+        return unknown
+    known = [stride for axes in found.values() if not isinstance(axes, str) for stride in axes]
+    if any(stride % wanted for stride in known):
+        own, most = ", ".join(map(str, sorted(set(known)))), gcd(*known)
+        possible = ", ".join(str(n) for n in range(1, most + 1) if most % n == 0)
+        raise UsageError(
+            f"--stride {wanted} does not divide the map's own stride of {own} pixels",
+            help=f"possible: {possible}",
+        )
+    return dense(facts, wanted, maps)
 
 
 def _count(facts: Facts) -> Size:

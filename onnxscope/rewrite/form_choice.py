@@ -53,6 +53,8 @@ def _possible(lift: Lift, step: Step, view: View, form: str, reason: str) -> tup
     """The form, or `conv` where that form can't be written for this head."""
     if form == "conv":
         return form, reason
+    if lift.options.stride is not None:
+        return "conv", "a denser map (--stride) is written as conv only"
     if lift.opset < 5:
         return "conv", f"{form} needs shapes that are computed, from opset 5 on; this model has {lift.opset}"
     if form == "interleave" and not (batch_of(lift, view) or 0) > 1:
