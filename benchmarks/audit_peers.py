@@ -7,7 +7,8 @@ ENV holds the other tools (`pip install onnx-doctor onnxsim polygraphy onnx_grap
 that is missing is said and left out. The first form lets every tool look at the defects that tests/checks
 plants into two sound networks: a tool finds one where it reports anything that it doesn't report of the sound
 network. Each such message is in the table, so that a reader can tell whether it means the defect; those that
-a person judged to mean something else are in `ELSEWHERE`. The second form counts what the tools say of real graphs.
+a person judged to mean something else are in `ELSEWHERE`. The second form counts what the tools say of real
+graphs.
 
 All get the same file. onnx-doctor runs with --ort, onnxsim in float32 and float16, with --include-unbounded
 and inputs in [-4, 4], its defaults being silent on models without declared ranges.

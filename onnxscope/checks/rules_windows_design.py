@@ -194,7 +194,7 @@ def pool_after_conv(facts: Facts) -> Iterator[Finding]:
 
 
 def _pooled_at_once(facts: Facts) -> Iterator[tuple[NodeFact, NodeFact, int]]:
-    """(convolution, pool, how many positions share one cell of the pool's map) where only the pool reads it."""
+    """(convolution, pool, positions per cell of the pool's map) of convolutions that only a pool reads."""
     places = by_place(facts)
     for fact in nodes(facts, "Conv"):
         window, after = fact.inferred.window, next_layer(facts, places, fact)
