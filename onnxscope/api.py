@@ -298,11 +298,11 @@ _UNPROVED = "or skip the proof (--no-verify, verify=False)"
 
 def _check_runtime(provider: str) -> None:
     """Raise UsageError for an unknown provider, RuntimeFailure for a missing one, before anything is done."""
-    from onnxscope.runtime import check_installed, parse_pair
+    from onnxscope.runtime import parse_pair, resolved
 
     try:
         for one in parse_pair(provider):
-            check_installed(one)
+            resolved(one)
     except RuntimeFailure as error:
         raise _hinted(error) from None
 

@@ -13,9 +13,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from onnxscope.complaints import plain
 from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.files.write import dumps
 from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
@@ -91,12 +92,15 @@ class Support:
     """Why not, or ""."""
     install: str
     """The command that brings it, or ""."""
+    plugin: str = ""
+    """The module that brings it as a plugin of onnxruntime, or ""."""
 
 
 def parse(text: str) -> Provider:
     """One provider with its options: a short or full name, then `:key=value,key=value`.
 
-    Raises UsageError for an unknown name or an option without a value.
+    Raises UsageError for an unknown name, an option without a value, and options of the CPU, which has none
+    (onnxruntime drops them without a word).
 
     >>> parse("cuda:device_id=0").options
     {'use_tf32': '0', 'device_id': '0'}
@@ -115,7 +119,12 @@ def parse(text: str) -> Provider:
         raise UsageError(
             f"unknown provider {name!r}", help=f"one of {names}, all, or a full name that onnxruntime lists"
         )
-    return Provider(text, known.name if known else name.strip(), options, library)
+    full = known.name if known else name.strip()
+    if full == "CPUExecutionProvider" and options:
+        raise UsageError(
+            f"the CPU provider has no options, so {rest!r} would change nothing", help="write cpu"
+        )
+    return Provider(text, full, options, library)
 
 
 def parse_pair(text: str) -> tuple[Provider, Provider]:
@@ -183,13 +192,36 @@ def _own_temporary_folder(wanted: bool) -> Iterator[None]:
                 os.environ["TMPDIR"] = before
 
 
-def version() -> str:
-    """For example `onnxruntime 1.32.0`, without importing it. Raises RuntimeFailure where there is none."""
+def packages() -> tuple[str, ...]:
+    """The installed distributions of the module `onnxruntime`, with versions; more than one is a mistake."""
     from importlib.metadata import packages_distributions
     from importlib.metadata import version as version_of
 
-    for distribution in packages_distributions().get("onnxruntime", ()):
-        return f"onnxruntime {version_of(distribution)}"
+    names = dict.fromkeys(packages_distributions().get("onnxruntime", ()))
+    return tuple(f"{name} {version_of(name)}" for name in sorted(names))
+
+
+def conflict(installed: tuple[str, ...]) -> str:
+    """What is wrong where several `packages` write the same module, and what to do; else "".
+
+    >>> conflict(("onnxruntime 1.32.0",))
+    ''
+    """
+    if len(installed) < 2:
+        return ""
+    names = " ".join(package.partition(" ")[0] for package in installed)
+    both = " and ".join(installed)
+    return f"{both} overwrite each other's files: pip uninstall {names}, then install the one wanted"
+
+
+def version() -> str:
+    """For example `onnxruntime 1.32.0`, without importing it where one package tells.
+
+    Raises RuntimeFailure where there is none.
+    """
+    found = packages()
+    if len(found) == 1:
+        return f"onnxruntime {found[0].partition(' ')[2]}"
     return f"onnxruntime {require().__version__}"
 
 
@@ -198,15 +230,43 @@ def installed() -> tuple[str, ...]:
     return tuple(require().get_available_providers())
 
 
-def check_installed(provider: Provider) -> None:
-    """Raise RuntimeFailure, with the command that helps, for a provider that this onnxruntime lacks."""
+def plugins() -> dict[str, tuple[str, str]]:
+    """Providers of installed plugin packages: full name -> (module, path of the shared library).
+
+    Such a package is a module `onnxruntime_ep_*` with `get_ep_names` and `get_library_path`; one that fails
+    offers nothing. Source: onnxruntime documentation, "Plugin Execution Provider Libraries".
+    """
+    from importlib import import_module
+    from pkgutil import iter_modules
+
+    found: dict[str, tuple[str, str]] = {}
+    for module in iter_modules():
+        if not module.name.startswith("onnxruntime_ep_"):
+            continue
+        try:
+            plugin = import_module(module.name)
+            library = str(plugin.get_library_path())
+            found |= {str(name): (module.name, library) for name in plugin.get_ep_names()}
+        except Exception:  # somebody else's package: it may raise anything
+            continue
+    return found
+
+
+def resolved(provider: Provider) -> Provider:
+    """The provider with the library of the plugin package that brings it, where onnxruntime itself lacks it.
+
+    Raises RuntimeFailure, with the command that helps, where neither has it.
+    """
     names = installed()
     if provider.library is not None or provider.name in names:
-        return
+        return provider
+    if provider.name in (found := plugins()):
+        return replace(provider, library=found[provider.name][1])
     known = _BY_KEY.get(provider.name.lower())
+    bring = f"{known.install} (in an environment of its own)" if known else ""
     raise RuntimeFailure(
-        f"{version()} has no {provider.name}; it has {', '.join(names)}",
-        help=f"{known.install} (in an environment of its own)" if known else "",
+        f"{version()} has no {provider.name}; it has {', '.join([*names, *found])}",
+        help=conflict(packages()) or bring,
     )
 
 
@@ -216,7 +276,7 @@ def providers(timeout: float = 60.0) -> tuple[Support, ...]:
     Each is tried in a process of its own on a one-node model, for at most `timeout` seconds: a driver that
     crashes or hangs is a row of the answer. Raises RuntimeFailure where there is no onnxruntime.
     """
-    names = installed()
+    names = {name: module for name, (module, _) in plugins().items()} | dict.fromkeys(installed(), "")
     rows = [_support(known.short, known.name, known.install, names, timeout) for known in KNOWN]
     shown = {known.name for known in KNOWN} | _UNASKED
     rows += [_support(name, name, "", names, timeout) for name in names if name not in shown]
@@ -228,11 +288,11 @@ def usable(timeout: float = 60.0) -> tuple[str, ...]:
     return tuple(row.short for row in providers(timeout) if row.loads)
 
 
-def _support(short: str, name: str, install: str, names: tuple[str, ...], timeout: float) -> Support:
+def _support(short: str, name: str, install: str, names: dict[str, str], timeout: float) -> Support:
     if name not in names:
         return Support(short, name, False, False, "not in this onnxruntime", install)
     reason = _trial(name, timeout)
-    return Support(short, name, True, not reason, reason, "")
+    return Support(short, name, True, not reason, reason, "", names[name])
 
 
 def _trial(name: str, timeout: float) -> str:
@@ -280,7 +340,7 @@ def probe(name: str, model: bytes) -> None:
     ort = require()
     try:
         preload(ort, name)
-        session = open_session(ort, model, ort.SessionOptions(), parse(name))
+        session = open_session(ort, model, ort.SessionOptions(), resolved(parse(name)))
         session.run(None, {"x": np.ones((1, 4), np.float32)})
         answer: dict[str, Any] = {"used": name in session.get_providers()}
     except Exception as error:  # whatever the provider raises is the answer
@@ -312,12 +372,18 @@ def _plugin(ort: Any, options: Any, provider: Provider) -> None:
     """Register a plugin provider's library (onnxruntime 1.23 and later) and ask for its devices."""
     if not hasattr(ort, "register_execution_provider_library"):
         raise RuntimeFailure(f"{version()} knows no plugin providers", help="onnxruntime 1.23 or later does")
-    if not any(device.ep_name == provider.name for device in ort.get_ep_devices()):
-        ort.register_execution_provider_library(provider.name, os.path.abspath(str(provider.library)))
+    library = os.path.abspath(str(provider.library))
+    if library not in _registered:
+        ort.register_execution_provider_library(provider.name, library)
+        _registered.add(library)
     devices = [device for device in ort.get_ep_devices() if device.ep_name == provider.name]
     if not devices:
-        raise RuntimeFailure(f"the plugin {provider.library!r} offers no device for {provider.name}")
+        raise RuntimeFailure(f"{os.path.basename(library)} finds no device here for {provider.name}")
     options.add_provider_for_devices(devices, dict(provider.options))
+
+
+_registered: set[str] = set()
+"""Libraries that this process has given to onnxruntime, which takes each only once."""
 
 
 def probe_model() -> Model:
@@ -330,5 +396,5 @@ def probe_model() -> Model:
 
 def _first_line(text: str) -> str:
     """The first line that says something, shortened."""
-    lines = (line.strip(" *") for line in text.splitlines())
+    lines = (plain(line).strip(" *") for line in text.splitlines())
     return next((line[:300] for line in lines if line), "")

@@ -209,7 +209,19 @@ def test_providers_list_what_works(run):
         "usable": True,
         "reason": None,
         "install": None,
+        "plugin": None,
     }
+    assert document["packages"]
+    assert document["problems"] == []
+
+
+def test_providers_name_two_wheels_of_one_module(run, monkeypatch):
+    monkeypatch.setattr(
+        "onnxscope.runtime.packages", lambda: ("onnxruntime 1.32.0", "onnxruntime-gpu 1.31.1")
+    )
+    code, out, _ = run("providers")
+    assert code == 0
+    assert "onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1 overwrite each other" in " ".join(out.split())
 
 
 @pytest.mark.parametrize("command", [["verify", LENET, LENET], ["providers"]])

@@ -43,7 +43,7 @@ def test_a_plugin_names_its_library():
     assert (found.name, found.library, found.options) == ("MyProvider", "/opt/x.so", {"level": "3"})
 
 
-@pytest.mark.parametrize("text", ["gpu", "", "cuda:device_id", "cuda:=1"])
+@pytest.mark.parametrize("text", ["gpu", "", "cuda:device_id", "cuda:=1", "cpu:use_arena=0"])
 def test_bad_names_and_options(text):
     with pytest.raises(UsageError):
         runtime.parse(text)
@@ -76,8 +76,41 @@ def test_a_provider_that_is_not_installed_comes_with_the_command():
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this onnxruntime has CUDA")
     with pytest.raises(RuntimeFailure, match="pip install onnxruntime-gpu"):
-        runtime.check_installed(runtime.parse("cuda"))
-    runtime.check_installed(runtime.parse("cpu"))
+        runtime.resolved(runtime.parse("cuda"))
+    runtime.resolved(runtime.parse("cpu"))
+
+
+def test_two_wheels_of_one_module_are_named(monkeypatch):
+    both = {"onnxruntime": ["onnxruntime-gpu", "onnxruntime", "onnxruntime-gpu"]}
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: both)
+    monkeypatch.setattr(
+        "importlib.metadata.version", {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}.get
+    )
+    assert runtime.packages() == ("onnxruntime 1.32.0", "onnxruntime-gpu 1.31.1")
+    assert runtime.version() == f"onnxruntime {onnxruntime.__version__}"  # what is really imported
+    with pytest.raises(
+        RuntimeFailure, match="pip uninstall onnxruntime onnxruntime-gpu, then install the one"
+    ):
+        runtime.resolved(runtime.parse("QNNExecutionProvider"))
+
+
+def test_a_plugin_package_brings_its_library(monkeypatch, tmp_path):
+    (tmp_path / "onnxruntime_ep_mine.py").write_text(
+        "get_ep_names = lambda: ['MineExecutionProvider']\nget_library_path = lambda: '/opt/mine.so'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert runtime.plugins()["MineExecutionProvider"] == ("onnxruntime_ep_mine", "/opt/mine.so")
+    found = runtime.resolved(runtime.parse("MineExecutionProvider:level=3"))
+    assert (found.library, found.options) == ("/opt/mine.so", {"level": "3"})
+    row = next(row for row in runtime.providers() if row.name == "MineExecutionProvider")
+    assert (row.installed, row.loads, row.plugin) == (True, False, "onnxruntime_ep_mine")
+    assert "Failed to load library /opt/mine.so" in row.reason
+
+
+def test_a_broken_plugin_package_is_passed_over(monkeypatch, tmp_path):
+    (tmp_path / "onnxruntime_ep_broken.py").write_text("raise OSError('no driver')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not any(module == "onnxruntime_ep_broken" for module, _ in runtime.plugins().values())
 
 
 def test_providers_are_tried_in_processes_of_their_own(monkeypatch):

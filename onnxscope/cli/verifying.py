@@ -149,7 +149,7 @@ def providers(settings: Settings, /, form: str, timeout: float) -> None:
     from onnxscope.documents.providers import providers as documented
 
     with working("trying each provider", quiet=settings.quiet):
-        document = documented(runtime.version(), runtime.providers(timeout))
+        document = documented(runtime.version(), runtime.packages(), runtime.providers(timeout))
     if form == "json":
         from onnxscope.render.json import json
 

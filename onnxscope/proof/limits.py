@@ -43,6 +43,9 @@ class Arithmetic:
     """Unit roundoff of the format that results are stored in, where it is coarser; 0 where it isn't."""
     operands: float = 0.0
     """Unit roundoff that both operands are rounded to before they are multiplied; 0 where they aren't."""
+    absolute: bool = False
+    """Whether tanh and erf are accurate against 1 only, not against results near 0: kernels that build them
+    from exp, as WebGPU's and OpenVINO's do."""
 
     @property
     def text(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure
-from onnxscope.proof import exact, halves, larger, latency, local, providers, trials, values, weights
+from onnxscope.proof import exact, halves, larger, latency, local, providers, tf32, trials, values, weights
 from onnxscope.proof.inputs import Draw
 from onnxscope.proof.local import layer_result
 from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verification, WeightCounts
@@ -33,9 +33,6 @@ def verify(request: Request, progress: Progress | None = None) -> Verification:
     """
     runtime.require()
     asked = _asked(request.providers)
-    for _, pair in asked:
-        for provider in pair:
-            runtime.check_installed(provider)
     with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder:
         setting = opened(request, folder, progress)
         if not setting.interface.outputs or _unfeedable(setting):
@@ -47,14 +44,18 @@ Asked = tuple[str, tuple[runtime.Provider, runtime.Provider]]
 
 
 def _asked(names: Sequence[str]) -> list[Asked]:
-    """What was asked for, `all` spelled out. Raises UsageError, or RuntimeFailure where nothing is usable."""
+    """What was asked for, `all` spelled out.
+
+    Raises UsageError, or RuntimeFailure where nothing is usable or a provider is missing.
+    """
     spelled: dict[str, None] = {}
     for name in names or ("cpu",):
         usable = runtime.usable() if name == "all" else (name,)
         if not usable:
             raise RuntimeFailure("no provider of this onnxruntime loads", help="try `onnxscope providers`")
         spelled.update(dict.fromkeys(usable))
-    return [(name, runtime.parse_pair(name)) for name in spelled]
+    pairs = {name: runtime.parse_pair(name) for name in spelled}
+    return [(name, (runtime.resolved(a), runtime.resolved(b))) for name, (a, b) in pairs.items()]
 
 
 def _unfeedable(setting: Setting) -> bool:
@@ -141,8 +142,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     use = _use(pair, asked, outcome.drawn)
     if setting.random:
         _random_note(setting, notes)
-    if pair.tf32:
-        notes.append("TF32 is on: operands are rounded to 11 bits, and the limits are those of TF32")
+    notes += filter(None, [tf32.note(pair, outcome.drawn)])
     if pair.level == "basic":
         notes.append("large weights: run with basic optimisation and no prepacking, not as deployed")
     draw = outcome.drawn[0].draw
@@ -224,7 +224,7 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
     if not steps:
         return []
     setting.progress("layers in float64")
-    names = list(local.names(steps, setting.heads))
+    names, provider = list(local.names(steps, setting.heads)), pair.second.provider
     drawn = [pair.candidate(trial.feeds, names, pair.level) for trial in outcome.drawn[:LOCAL_TRIALS]]
     drawn += _on_small_map(pair, outcome.drawn[0].draw, names)
     drawn = [local.unfolded(setting.heads, values) for values in drawn]
@@ -233,7 +233,7 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
         steps,
         drawn,
         pair.second,
-        setting.arithmetic(tf32=pair.second.provider.tf32),
+        replace(setting.arithmetic(tf32=provider.tf32), absolute=not provider.on_cpu),
         values=outcome.values,
     )
     notes.extend(found.notes)

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING, Any
 
+from onnxscope.complaints import plain
 from onnxscope.errors import OnnxscopeError, RuntimeFailure
 from onnxscope.runtime import Provider
 
@@ -307,9 +308,8 @@ def _kind(error: BaseException) -> str:
 
 
 def _clean(error: BaseException) -> str:
-    """One line of at most 400 characters, without onnxruntime's bracketed prefixes and source paths."""
-    text = " ".join(str(error).split()) or error.__class__.__name__
-    return text.removeprefix("[ONNXRuntimeError] : ")[:400]
+    """One line of at most 400 characters, without onnxruntime's prefixes and places in its source."""
+    return (plain(str(error)) or error.__class__.__name__)[:400]
 
 
 def _signal(number: int) -> str:

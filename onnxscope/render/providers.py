@@ -15,7 +15,10 @@ def text(document: ProvidersDocument, *, width: int = WIDTH, color: bool = False
 
 
 def _table(document: ProvidersDocument, width: int) -> Iterator[Styled]:
-    yield "title", clean(document["runtime"])
+    others = [name.partition(" ")[0] for name in document["packages"] if name != document["runtime"]]
+    yield "title", clean(document["runtime"] + "".join(f" ({name})" for name in others[:1]))
+    for problem in document["problems"]:
+        yield from hanging(clean(problem), width, "  ", style="bad")
     rows = sorted(document["providers"], key=lambda row: (not row["usable"], not row["installed"]))
     first = max((display_width(clean(row["short"])) for row in rows), default=0)
     second = max((display_width(_state(row)) for row in rows), default=0)
@@ -32,8 +35,9 @@ def _state(row: SupportEntry) -> str:
 
 
 def _said(row: SupportEntry) -> str:
+    name = f"{row['name']} (plugin {row['plugin']})" if row["plugin"] else row["name"]
     if row["usable"]:
-        return clean(row["name"])
+        return clean(name)
     if not row["installed"] and row["install"]:
-        return clean(f"{row['name']}; {row['install']}")
-    return clean(": ".join(part for part in (row["name"], row["reason"]) if part))
+        return clean(f"{name}; {row['install']}")
+    return clean(": ".join(part for part in (name, row["reason"]) if part))

@@ -171,7 +171,7 @@ def test_providers_come_usable_first_with_the_command_that_helps():
         Support("webgpu", "WebGpuExecutionProvider", True, False, "no adapter", ""),
         Support("cpu", "CPUExecutionProvider", True, True, "", ""),
     ]
-    document = providers("onnxruntime 1.32.0", rows)
+    document = providers("onnxruntime 1.32.0", ["onnxruntime 1.32.0"], rows)
     assert document["providers"][0]["install"] == "pip install x"
     assert provider_table.text(document) == (
         "onnxruntime 1.32.0\n"
@@ -179,3 +179,5 @@ def test_providers_come_usable_first_with_the_command_that_helps():
         "  webgpu  does not load  WebGpuExecutionProvider: no adapter\n"
         "  cuda    not installed  CUDAExecutionProvider; pip install x\n"
     )
+    document = providers("onnxruntime 1.24.1", ["onnxruntime-openvino 1.24.1"], rows[:1])
+    assert provider_table.text(document).startswith("onnxruntime 1.24.1 (onnxruntime-openvino)\n")
