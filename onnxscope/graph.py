@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 from onnxscope import dtypes, packing
 from onnxscope.errors import FileError
@@ -39,8 +39,7 @@ class Storage(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The bytes of one protobuf message in a source file, so that unchanged parts can be copied."""
 
     source: object

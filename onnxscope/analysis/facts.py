@@ -25,8 +25,7 @@ class Problem:
     """`no-window` where the input of a convolution or pool is smaller than its kernel; "" for the rest."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeFact:
+class NodeFact(NamedTuple):
     """What is known of one node."""
 
     node: Node

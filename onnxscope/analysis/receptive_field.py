@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxscope.analysis.facts import Facts, NodeFact, Place, Problem, Step
 from onnxscope.ops.value import UNKNOWN, Shape
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """Receptive field along one axis, in input pixels."""
 
     size: int
@@ -56,8 +55,7 @@ class ReceptiveFields:
         return tuple(f for f in found if f) if found and all(found) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """A node with what its tracer needs."""
 
     fact: NodeFact

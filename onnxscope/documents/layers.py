@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import LayerParams, Params, kind_of
@@ -14,8 +15,7 @@ from onnxscope.expr import Size
 from onnxscope.ops.value import ValueFact
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A layer entry, and its sizes before they became text."""
 
     entry: LayerEntry

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxscope import dtypes
 from onnxscope.errors import FileError
@@ -41,8 +41,7 @@ def field_for(dtype: int) -> int | None:
     return _FIELD_OF.get(found.name, INT32S) if found else None
 
 
-@dataclass(frozen=True, slots=True)
-class RawData:
+class RawData(NamedTuple):
     """`raw_data`: packed little-endian bytes in the model file."""
 
     source: Source

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from onnxscope.documents.arrange import components
 from onnxscope.documents.schema import GroupEntry, LayerEntry, PlainShape, PlainSize, ReportDocument
@@ -39,14 +40,22 @@ def chosen(document: ReportDocument, width: int) -> tuple[list[Column], list[int
     for brevity in (Brevity(), Brevity(sizes=True), Brevity(sizes=True, names=True)):
         needed, more = make(document, brevity)
         if total_width([column.natural for column in needed]) <= width:
-            for column in more:
-                if total_width([c.natural for c in (*needed, column)]) <= width:
+            for title, make_column in more.items():
+                free = width - total_width([column.natural for column in (*needed, Column("", ()))])
+                if len(title) > free:
+                    continue
+                column = make_column()
+                if column.natural <= free and any(column.cells):
                     needed.append(column)
             return needed, [column.natural for column in needed]
     return needed, fitted(needed, width, SQUEEZE)
 
 
-def _layer_columns(document: ReportDocument, brevity: Brevity) -> tuple[list[Column], list[Column]]:
+Further: TypeAlias = dict[str, Callable[[], Column]]
+"""Title -> how to make a column that is shown where there is room, in order of preference."""
+
+
+def _layer_columns(document: ReportDocument, brevity: Brevity) -> tuple[list[Column], Further]:
     layers, totals = document["layers"], document["totals"]
 
     def column(title: str, cell: Callable[[LayerEntry], str]) -> Column:
@@ -61,17 +70,18 @@ def _layer_columns(document: ReportDocument, brevity: Brevity) -> tuple[list[Col
         _numbers("params", [row["params"]["total"] for row in layers], totals["trainable_params"]),
         _macs([row["macs"] for row in layers], totals["macs"], brevity),
     ]
-    dtypes = column("weights", lambda row: clean(row["params"]["dtype"] or ""))
-    more = [
-        column("receptive field", lambda row: words.field(row["receptive_field"])),
-        column("input", lambda row: words.shape(row["input_shape"])),
-    ]
-    if len({cell for cell in dtypes.cells if cell}) > 1:
-        more.insert(0, dtypes)
-    return [c for c in needed if c.title != "window" or any(c.cells)], [c for c in more if any(c.cells)]
+    more: Further = {}
+    dtypes = [clean(row["params"]["dtype"] or "") for row in layers]
+    if len({*dtypes, ""}) > 2:
+        more["weights"] = lambda: Column("weights", (*dtypes, ""))
+    more["receptive field"] = lambda: column(
+        "receptive field", lambda row: words.field(row["receptive_field"])
+    )
+    more["input"] = lambda: column("input", lambda row: words.shape(row["input_shape"]))
+    return [c for c in needed if c.title != "window" or any(c.cells)], more
 
 
-def _group_columns(document: ReportDocument, brevity: Brevity) -> tuple[list[Column], list[Column]]:
+def _group_columns(document: ReportDocument, brevity: Brevity) -> tuple[list[Column], Further]:
     groups, totals = document["groups"], document["totals"]
 
     def ops(row: GroupEntry) -> str:
@@ -84,7 +94,7 @@ def _group_columns(document: ReportDocument, brevity: Brevity) -> tuple[list[Col
         _numbers("params", [row["params"] for row in groups], totals["trainable_params"]),
         _macs([row["macs"] for row in groups], totals["macs"], brevity),
     ]
-    return needed, [Column("ops", (*map(ops, groups), ""))]
+    return needed, {"ops": lambda: Column("ops", (*map(ops, groups), ""))}
 
 
 def _numbers(title: str, sizes: Sequence[PlainSize | None], total: PlainSize | None) -> Column:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,7 +36,7 @@ class Column:
     @cached_property
     def natural(self) -> int:
         """Width without shortening."""
-        return max(map(display_width, (self.header, *self.cells)))
+        return max(map(display_width, {self.header, *self.cells}))
 
     @property
     def header(self) -> str:
@@ -65,27 +65,38 @@ def fitted(columns: Sequence[Column], width: int, squeeze: Sequence[tuple[str, i
 
 def lines(columns: Sequence[Column], widths: Sequence[int]) -> tuple[str, list[list[str]]]:
     """The header line, and per row its lines (more than one where a cell was wrapped)."""
-    header = _line([column.header for column in columns], columns, widths)
-    cells = [
-        [[cell] for cell in shortened(column.cells, width)]
-        if column.name
-        else [wrapped(c, width) for c in column.cells]
-        for column, width in zip(columns, widths, strict=True)
-    ]
-    return header, [_row(row, columns, widths) for row in zip(*cells, strict=True)]
+    header = GAP.join(
+        _padded(column.header, column, width) for column, width in zip(columns, widths, strict=True)
+    )
+    cells = [_cells(column, width) for column, width in zip(columns, widths, strict=True)]
+    empty = [" " * width for width in widths]
+    return header.rstrip(), [_row(row, empty) for row in zip(*cells, strict=True)]
 
 
-def _row(row: Sequence[list[str]], columns: Sequence[Column], widths: Sequence[int]) -> list[str]:
-    height = max(map(len, row))
-    return [_line([cell[i] if i < len(cell) else "" for cell in row], columns, widths) for i in range(height)]
+def _cells(column: Column, width: int) -> list[list[str]]:
+    """Per row the padded lines of its cell; most cells of a column come again, and are written once."""
+    if column.name:
+        return [[_padded(cell, column, width)] for cell in shortened(column.cells, width)]
+    distinct = {
+        cell: [_padded(line, column, width) for line in wrapped(cell, width)] for cell in set(column.cells)
+    }
+    return [distinct[cell] for cell in column.cells]
 
 
-def _line(cells: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
-    parts: list[str] = []
-    for cell, column, width in zip(cells, columns, widths, strict=True):
-        space = " " * (width - display_width(cell))
-        parts.append(space + cell if column.right else cell + space)
-    return GAP.join(parts).rstrip()
+def _padded(text: str, column: Column, width: int) -> str:
+    space = " " * (width - display_width(text))
+    return space + text if column.right else text + space
+
+
+def _row(row: Sequence[list[str]], empty: Sequence[str]) -> list[str]:
+    return [GAP.join(line).rstrip() for line in _in_step(row, empty)]
+
+
+def _in_step(row: Sequence[list[str]], empty: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The first line of every cell, then the second, as far as the longest goes."""
+    yield [cell[0] for cell in row]
+    for place in range(1, max(map(len, row))):
+        yield [cell[place] if place < len(cell) else space for cell, space in zip(row, empty, strict=True)]
 
 
 def shortened(names: Sequence[str], width: int) -> list[str]:

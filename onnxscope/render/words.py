@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TypeAlias
 
 from onnxscope.documents.schema import FieldEntry, LayerEntry, PlainShape, PlainSize
+
+Sizes: TypeAlias = tuple[PlainSize, ...]
 
 MACS = "multiply-accumulates, bias adds apart"
 MACS_UNKNOWN = "no node that multiplies has a known count"
@@ -60,7 +65,12 @@ def shape(sizes: PlainShape | None, *, tight: bool = False) -> str:
     """`[N, 3, 224, 224]`, or `?` where the rank is unknown; `tight` leaves out the spaces."""
     if sizes is None:
         return "?"
-    return f"[{(',' if tight else ', ').join(clean(str(size)) for size in sizes)}]"
+    return _listed(tuple(sizes), "," if tight else ", ")
+
+
+@lru_cache(maxsize=1024)
+def _listed(sizes: tuple[PlainSize, ...], comma: str) -> str:
+    return f"[{comma.join(clean(str(size)) for size in sizes)}]"
 
 
 def opsets(versions: dict[str, int]) -> str:
@@ -76,41 +86,46 @@ def opsets(versions: dict[str, int]) -> str:
     return ", ".join(own + others) or "unknown"
 
 
-def times(sizes: PlainShape | list[int]) -> str:
+def times(sizes: Sequence[PlainSize]) -> str:
     """`3x3`; expressions in brackets."""
     return "x".join(str(s) if isinstance(s, int) or s.isidentifier() else f"({clean(s)})" for s in sizes)
 
 
-def same(sizes: PlainShape | list[int]) -> str:
+def same(sizes: Sequence[PlainSize]) -> str:
     """One number where all are equal, else all of them: `2` or `2,1`."""
     return clean(",".join(map(str, sizes[:1] if len(set(sizes)) == 1 else sizes)))
 
 
 def window(layer: LayerEntry) -> str:
     """Kernel, then what differs from the default: stride, pads, dilation, groups; for example `3x3 s2 p1`."""
-    kernel, strides, pads, dilations = layer["kernel"], layer["strides"], layer["pads"], layer["dilations"]
-    if kernel is None:
+    if layer["kernel"] is None:
         return ""
+    strides, pads, dilations = layer["strides"] or (), layer["pads"] or (), layer["dilations"] or ()
+    return _window(tuple(layer["kernel"]), tuple(strides), tuple(pads), tuple(dilations), layer["group"] or 1)
+
+
+@lru_cache(maxsize=1024)
+def _window(kernel: Sizes, strides: Sizes, pads: Sizes, dilations: Sizes, group: int) -> str:
     parts = [times(kernel)]
-    for letter, sizes, default in (("s", strides, 1), ("p", pads, 0), ("d", dilations, 1)):
+    for letter, sizes, default in (("s", strides, 1), ("p", _per_axis(pads), 0), ("d", dilations, 1)):
         if sizes and set(sizes) != {default}:
-            parts.append(f"{letter}{same(_per_axis(sizes) if letter == 'p' else sizes)}")
-    if (layer["group"] or 1) != 1:
-        parts.append(f"g{layer['group']}")
+            parts.append(f"{letter}{same(sizes)}")
+    if group != 1:
+        parts.append(f"g{group}")
     return " ".join(parts)
 
 
-def _per_axis(pads: PlainShape | list[int]) -> PlainShape:
+def _per_axis(pads: Sizes) -> Sizes:
     """Pads per axis where begin and end are the same, else all begins, then all ends."""
     half = len(pads) // 2
-    return list(pads[:half] if list(pads[:half]) == list(pads[half:]) else pads)
+    return pads[:half] if pads[:half] == pads[half:] else pads
 
 
 def field(entry: FieldEntry | None) -> str:
     """Receptive field: size, stride and start in input pixels, for example `36 /4 @-2`."""
     if entry is None:
         return ""
-    return f"{same(list(entry['size']))} /{same(entry['stride'])} @{same(entry['start'])}"
+    return f"{same(entry['size'])} /{same(entry['stride'])} @{same(entry['start'])}"
 
 
 def size_in_bytes(size: PlainSize | None) -> str:
