@@ -108,7 +108,7 @@ def read(model: Model) -> tuple[HeadLink, ...]:
 
     Raises FileError where the entry is no JSON of the expected form.
     """
-    return tuple(_parsed(model, lambda entry: [_head(head) for head in entry.get("heads", ())]))
+    return _parsed(model, of_record)
 
 
 _T = TypeVar("_T")
@@ -121,6 +121,11 @@ def _parsed(model: Model, read_entry: Callable[[dict[str, Any]], _T]) -> _T:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"the metadata entry {PROVENANCE} can't be understood: {error!r}"
         raise FileError(problem, where=model.path) from None
+
+
+def of_record(record: dict[str, Any]) -> tuple[HeadLink, ...]:
+    """The heads of a provenance record, `Plan.provenance` of a conversion."""
+    return tuple(_head(head) for head in record.get("heads", ()))
 
 
 def _head(head: dict[str, Any]) -> HeadLink:

@@ -16,7 +16,7 @@ from onnxscope.files.encode import model_tensors
 from onnxscope.files.external import ExternalData
 from onnxscope.files.read import load
 from onnxscope.graph import Model, Node
-from onnxscope.proof import inputs, limits, links
+from onnxscope.proof import inputs, limits, links, matching
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.interface import InputPair, Interface, compare
 from onnxscope.proof.limits import Arithmetic
@@ -45,7 +45,7 @@ class Setting:
     candidate: Model
     interface: Interface
     heads: tuple[links.HeadLink, ...]
-    """What the candidate's provenance entry declares; () for any other pair."""
+    """What the candidate's provenance entry declares or its structure tells; () for any other pair."""
     folder: str
     """A scratch folder that goes with the verification."""
     progress: Callable[[str], None] = lambda _: None
@@ -139,7 +139,7 @@ def opened(request: Request, folder: str, progress: Callable[[str], None] | None
         for tensor, _ in model_tensors(model):
             if isinstance(tensor.storage, ExternalData):
                 tensor.storage.resolve()
-    heads = links.read(candidate)
+    heads = matching.heads(original, candidate)
     setting = Setting(request, original, candidate, compare(original, candidate), heads, folder)
     return replace(setting, progress=progress) if progress else setting
 

@@ -75,7 +75,7 @@ def compare(original: Model, candidate: Model, heads: Sequence[HeadLink], runner
     kinds = list(marks.values())
     counts = WeightCounts(kinds.count("identical"), kinds.count("permuted"), kinds.count("changed"))
     changed = tuple(name for name, kind in marks.items() if kind == "changed")
-    return WeightCheck(counts, changed, bool(heads) or _converted(original, candidate))
+    return WeightCheck(counts, changed, bool(heads) or converted(original, candidate))
 
 
 def _layer(original: Model, candidate: Model, layer: LayerLink, runner: Runner) -> Iterator[tuple[str, str]]:
@@ -168,7 +168,7 @@ def _relation(before: Tensor, after: Tensor) -> str:
     return "permuted" if fingerprint(before).same_multiset(fingerprint(after)) else "changed"
 
 
-def _converted(original: Model, candidate: Model) -> bool:
+def converted(original: Model, candidate: Model) -> bool:
     """Whether fully connected layers of the original stand as convolutions in the candidate."""
     before, after = _fully_connected(original), _fully_connected(candidate)
     gone = [shape for name, shape in before.items() if name not in after]
