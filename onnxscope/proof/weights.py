@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnxscope.files.external import ExternalData
 from onnxscope.files.storage import RawData
 from onnxscope.graph import Model, Node, Tensor
 from onnxscope.proof.extract import constant
+from onnxscope.proof.layers import fully_connected
 from onnxscope.proof.result import WeightCounts
 
 if TYPE_CHECKING:
@@ -71,7 +73,9 @@ def compare(original: Model, candidate: Model, heads: Sequence[HeadLink], runner
     for head in heads:
         for layer in head.layers:
             marks.update(_layer(original, candidate, layer, runner))
-    marks.update(_stored(original, candidate, frozenset(marks)))
+    for name, kind in _stored(original, candidate, frozenset(marks)):
+        moved = kind == "permuted" and heads and name in candidate.graph.initializers
+        marks[name] = "changed" if moved else kind  # a conversion leaves the rest of the network alone
     kinds = list(marks.values())
     counts = WeightCounts(kinds.count("identical"), kinds.count("permuted"), kinds.count("changed"))
     changed = tuple(name for name, kind in marks.items() if kind == "changed")
@@ -82,7 +86,10 @@ def _layer(original: Model, candidate: Model, layer: LayerLink, runner: Runner) 
     for move, attribute in ((layer.weight, "alpha"), (layer.bias, "beta")):
         if move is not None:
             factor = _factor(original, layer, attribute) if move.how == "folded" else 1.0
-            yield move.original, _moved(original, candidate, move, factor, runner)
+            found = _moved(original, candidate, move, factor, runner)
+            if found == "permuted" and factor == 1.0 and move is layer.weight:
+                found = "permuted" if _in_order(original, candidate, layer, runner) else "changed"
+            yield move.original, found
 
 
 def _moved(original: Model, candidate: Model, move: Move, factor: float, runner: Runner) -> str:
@@ -106,6 +113,36 @@ def _moved(original: Model, candidate: Model, move: Move, factor: float, runner:
     if marks[0].ordered == marks[1].ordered:
         return "identical" if factor == 1.0 else "permuted"
     return "permuted" if marks[0].same_multiset(marks[1]) else "changed"
+
+
+def _in_order(original: Model, candidate: Model, layer: LayerLink, runner: Runner) -> bool:
+    """Whether a permuted weight is in the order that its axes ask for, in blocks of rows.
+
+    True also where that can't be told: a form that stores the weight in another shape than [F, C, *kernel].
+    """
+    matrix, stored = (
+        fully_connected(original, layer, runner),
+        candidate.graph.initializers.get(layer.weight.candidate),
+    )
+    channels = matrix.inputs // prod(layer.kernel) if matrix else 0
+    sizes, axes = (channels, *layer.kernel), layer.weight.axes
+    if matrix is None or stored is None or stored.dims != (matrix.outputs, *sizes):
+        return True
+    if len(axes) != len(sizes) or sorted(axes) != list(range(1, 1 + len(sizes))):
+        axes = tuple(range(1, 1 + len(sizes)))
+    written = tuple(sizes[axis - 1] for axis in axes)
+    kernel = stored.array()
+    for start in range(0, matrix.outputs, matrix.block_rows):
+        rows = np.ascontiguousarray(matrix.weight[start : start + matrix.block_rows])
+        turned = np.moveaxis(rows.reshape(len(rows), *written), range(1, 1 + len(axes)), axes)
+        if not np.array_equal(_bits(turned), _bits(kernel[start : start + matrix.block_rows])):
+            return False
+    return True
+
+
+def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The numbers as integers, so that NaN equals itself and -0 isn't 0."""
+    return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
 
 
 def _factor(model: Model, layer: LayerLink, attribute: str) -> float:
