@@ -78,6 +78,11 @@ def _needed(model: Model, given: frozenset[str], outputs: Sequence[str]) -> tupl
     return kept, named
 
 
+def sources(model: Model, names: Sequence[str]) -> set[str]:
+    """Everything that values depend on, themselves included: other values, inputs and stored tensors."""
+    return _needed(model, frozenset(), names)[1]
+
+
 def reads(node: Node) -> tuple[str, ...]:
     """Names of all values that a node needs, those of its nested graphs included."""
     return tuple(name for name in (*node.inputs, *captures(node)) if name)

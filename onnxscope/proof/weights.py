@@ -16,7 +16,7 @@ from onnxscope.errors import OnnxscopeError
 from onnxscope.files.external import ExternalData
 from onnxscope.files.storage import RawData
 from onnxscope.graph import Model, Node, Tensor
-from onnxscope.proof.extract import constant
+from onnxscope.proof.extract import constant, sources
 from onnxscope.proof.layers import fully_connected
 from onnxscope.proof.result import WeightCounts
 
@@ -66,16 +66,18 @@ def compare(original: Model, candidate: Model, heads: Sequence[HeadLink], runner
     """Compare the weights of two models; `heads` are what a conversion's provenance entry declares.
 
     The layers of the heads are compared tensor by tensor; every other stored tensor by name, else with any
-    tensor of the same numbers. `runner` computes weights that are constant expressions. Raises
-    ExternalDataError where numbers can't be read.
+    tensor of the same numbers. A conversion leaves the rest of the network alone: only what its heads'
+    weights are made of may stand in another order. `runner` computes weights that are constant expressions.
+    Raises ExternalDataError where numbers can't be read.
     """
     marks: dict[str, str] = {}
     for head in heads:
         for layer in head.layers:
             marks.update(_layer(original, candidate, layer, runner))
+    turned = sources(candidate, [layer.weight.candidate for head in heads for layer in head.layers])
     for name, kind in _stored(original, candidate, frozenset(marks)):
-        moved = kind == "permuted" and heads and name in candidate.graph.initializers
-        marks[name] = "changed" if moved else kind  # a conversion leaves the rest of the network alone
+        stays = bool(heads) and name in candidate.graph.initializers and name not in turned
+        marks[name] = "changed" if stays and kind == "permuted" else kind
     kinds = list(marks.values())
     counts = WeightCounts(kinds.count("identical"), kinds.count("permuted"), kinds.count("changed"))
     changed = tuple(name for name, kind in marks.items() if kind == "changed")
