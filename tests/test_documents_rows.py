@@ -184,3 +184,15 @@ def test_two_nodes_with_one_output_name_show_what_each_makes():
     rows = report(text, Selection(all_ops=True))["layers"]
     assert [row["output_shape"] for row in rows] == [[1, 8, 6, 6], [1, 8, 8, 8], [1, 8, 6, 6]]
     assert [row["receptive_field"]["start"] for row in rows] == [[0, 0], [-1, -1], [0, 0]]
+
+
+def test_weights_of_a_wrong_size_are_said_once():
+    proto = onnx.parser.parse_model(
+        f"{HEAD} g (float[1,3,8,8] x) => (float[N,M,H,W] y) {{ y = Conv (x, w) }}"
+    )
+    proto.graph.initializer.append(
+        onnx.TensorProto(name="w", data_type=1, dims=[4, 3, 3, 3], raw_data=b"\0" * 4)
+    )
+    problems = documents.report(loads(proto.SerializeToString()))["problems"]
+    assert [problem["where"] for problem in problems] == ["tensor 'w'"]
+    assert "432" in problems[0]["message"]  # 4*3*3*3 floats of 4 bytes

@@ -10,7 +10,7 @@ from onnxscope.analysis.facts import Problem
 from onnxscope.errors import UsageError
 from onnxscope.expr import Expr, Size, Symbol, symbol, terms_of
 from onnxscope.graph import DimDecl, Model, Type, ValueInfo
-from onnxscope.ops.value import Shape, ValueFact
+from onnxscope.ops.value import MAX_RANK, MAX_SIZE, Shape, ValueFact
 
 
 @dataclass
@@ -46,6 +46,8 @@ class Bindings:
                 f"--shape names {name!r}, which is no input of the model", help=f"its inputs: {known}"
             )
         declared = inputs[name].type.shape
+        if len(sizes) > MAX_RANK:
+            raise UsageError(f"--shape {name}: {len(sizes)} sizes given, at most {MAX_RANK} make sense")
         if declared is not None and len(declared) != len(sizes):
             raise UsageError(
                 f"--shape {name}: {len(sizes)} sizes given, the input has {len(declared)} axes",
@@ -91,8 +93,11 @@ class Bindings:
         if given is not None:
             fact = replace(fact, shape=tuple(self._bound(size) for size in given))
         elif fact.shape is None and not fact.container:
+            given_axes = "no shape" if info.type.shape is None else f"{len(info.type.shape)} axes"
             self.problems.append(
-                Problem(info.name, f"input declares no shape; give it with --shape {info.name}=1,3,224,224")
+                Problem(
+                    info.name, f"input declares {given_axes}; give it with --shape {info.name}=1,3,224,224"
+                )
             )
         return replace(fact, origin="given")
 
@@ -110,7 +115,7 @@ class Bindings:
             kind = kind.element
         container = " of ".join(containers)
         shape = None
-        if kind.shape is not None:
+        if kind.shape is not None and len(kind.shape) <= MAX_RANK:
             shape = tuple(
                 _declared_size(d, f"{scope}{info.name}.dim{axis}", "sequence" in containers)
                 for axis, d in enumerate(kind.shape)
@@ -131,7 +136,7 @@ class Bindings:
             return fact
         if fact.dtype is None and declared.dtype:
             fact = replace(fact, dtype=declared.dtype)
-        if declared.shape is None or self.overridden:
+        if declared.shape is None or len(declared.shape) > MAX_RANK or self.overridden:
             return fact
         if fact.shape is None:
             shape = tuple(
@@ -160,9 +165,11 @@ def _sizes(name: str, given: object) -> tuple[int | str, ...]:
 
 
 def _number(size: object, where: str) -> int:
-    if isinstance(size, SupportsIndex) and size.__index__() >= 0:
+    if isinstance(size, SupportsIndex) and 0 <= size.__index__() <= MAX_SIZE:
         return size.__index__()
-    raise UsageError(f"{where}: {size!r} is not a whole number of at least 0", help="sizes count elements")
+    raise UsageError(
+        f"{where}: {size!r} is not a whole number from 0 to 2**63 - 1", help="sizes count elements"
+    )
 
 
 def _declared_size(declared: DimDecl, fallback: str, invented: bool = False) -> Size:

@@ -17,7 +17,7 @@ from onnxscope.expr import Size, TooComplex, Worked
 from onnxscope.graph import Attribute, Function, Graph, Model, Node, Tensor, domain_of
 from onnxscope.ops import registry
 from onnxscope.ops.registry import Branch, Rule, View
-from onnxscope.ops.value import UNKNOWN, Inferred, Unanswered, ValueFact
+from onnxscope.ops.value import UNKNOWN, Inferred, Unanswered, ValueFact, possible
 
 MAX_DEPTH = 40
 """Nesting of subgraphs and function calls that is followed; deeper ones are a Problem (functions may
@@ -70,9 +70,9 @@ class _Engine:
             if info.name not in values:
                 values[info.name] = self.bindings.input_fact(info)
             elif info.name in defaults:  # a default that the caller may override: not a constant
-                tensor = graph.initializers[info.name]
-                values[info.name] = ValueFact(
-                    tensor.dtype, tensor.dims, origin="stored", overridable=True, default=tensor
+                fact = values[info.name]
+                values[info.name] = replace(
+                    fact, constant=False, overridable=True, default=fact.tensor, tensor=None
                 )
         self.problems += self.bindings.problems
         _Scope(self, "", graph, values, None, self.model.opset, 0).run()
@@ -89,6 +89,8 @@ class _Engine:
 
 def stored(tensor: Tensor) -> ValueFact:
     """The fact of an initializer or constant."""
+    if not possible(tensor.dims):
+        return ValueFact(tensor.dtype, None, origin="stored", constant=True)
     return ValueFact(tensor.dtype, tensor.dims, origin="stored", constant=True, tensor=tensor)
 
 

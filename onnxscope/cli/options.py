@@ -95,7 +95,7 @@ def _shapes(
 
 
 def _size(text: str, whole: str) -> int | str:
-    if text.isascii() and text.isdigit():
+    if _is_number(text):
         return int(text)
     if not text:
         raise click.BadParameter(f"{whole!r} has an empty size")
@@ -104,13 +104,18 @@ def _size(text: str, whole: str) -> int | str:
     return text
 
 
+def _is_number(text: str) -> bool:
+    """Whether the text is a whole number of a length that `int` reads; later ones check what it may be."""
+    return text.isascii() and text.isdigit() and len(text) < 100
+
+
 def _dims(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
     found: dict[str, int] = {}
     for text in given:
         name, value = _split(text, "NAME=VALUE")
         if name in found:
             raise click.BadParameter(f"size {name!r} is given twice")
-        if not (value.strip().isascii() and value.strip().isdigit()):
+        if not _is_number(value.strip()):
             raise click.BadParameter(f"{value!r} in {text!r} is not a whole number of at least 0")
         found[name] = int(value)
     return found

@@ -84,10 +84,11 @@ def _namesakes(facts: Facts) -> Iterator[tuple[str, str]]:
 
 def _storage(facts: Facts) -> Iterator[tuple[str, str]]:
     """Tensors whose numbers can't be had: one row per reason, the first tensor and how many more."""
+    said = {(problem.where, problem.message) for problem in facts.problems}
     found: dict[str, list[str]] = {}
     for tensor in _tensors(facts.model.graph, *(function.body for function in facts.model.functions)):
         reason = _reason(tensor)
-        if reason:
+        if reason and (f"tensor {tensor.name!r}", reason) not in said:
             found.setdefault(reason, []).append(tensor.name)
     for reason, names in found.items():
         more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""

@@ -227,7 +227,7 @@ class Messages:
         if problem is None and storage.field_for(dtype) == storage.STRINGS:
             self._note_fields(name, dtype, [raw])
         else:
-            self.note(f"tensor {name!r}", problem or f"has the element type {dtypes.name_of(dtype)}")
+            self.note(f"tensor {name!r}", problem or f"has an unknown element type, {dtypes.name_of(dtype)}")
 
     def _note_field(self, name: str, message: str) -> None:
         self.note(f"tensor {name!r}", message, "field")

@@ -36,6 +36,8 @@ def binary(source: Source, text_format: str) -> Source:
         else:
             model = onnx.load_model_from_string(data, format=text_format)
     except Exception as error:  # each format has its own kinds of error, some of them no ValueErrors
-        reason = " ".join(str(error).split())[:200]
+        told = error.args[0] if error.args else error
+        text = told.decode(errors="replace") if isinstance(told, bytes) else str(told)
+        reason = " ".join(text.split())[:200]
         raise FileError(f"this is no ONNX model in {text_format} form: {reason}", where=source.name) from None
     return Source(model.SerializeToString(), source.name, real=source.real)

@@ -45,6 +45,8 @@ def resolve(
     steps, gaps = spread(strides, rank, 1), spread(dilations, rank, 1)
     if min((*steps, *gaps), default=1) < 1:
         raise Unanswered("strides and dilations must be at least 1")
+    if any(isinstance(size, int) and size < 1 for size in kernel):
+        raise Unanswered("kernel_shape must be at least 1")
     sides = _sides(spatial, kernel, steps, tuple(pads), gaps, auto_pad)
     return Window(kernel, steps, sides, gaps, group, channels_last=channels_last)
 

@@ -45,7 +45,8 @@ def conv(
     Source: Conv-22, ConvInteger-10, QLinearConv-10.
     """
     last = bool(channels_last) or n.node.domain == NHWC or n.node.op.startswith("Nhwc")
-    given, w = n.shape(0), n.shape_or_none(3 if n.node.op == "QLinearConv" else 1)
+    weight = 3 if n.node.op == "QLinearConv" else 1
+    given, w = n.shape(0), n.shape_or_none(weight) if kernel_shape else n.shape(weight)
     if len(given) < 3 or (w is not None and len(w) != len(given)):
         ranks = f"{len(given)} and {'unknown' if w is None else len(w)}"
         raise Unanswered(f"{n.node.op} needs X and W of one rank, at least 3; got ranks {ranks}")

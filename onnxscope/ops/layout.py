@@ -33,6 +33,8 @@ def reshape(n: View, *, shape: Ints = (), allowzero: int = 0) -> Inferred:
         if n.content(1) is None:
             return one([n.unknown(i) for i in range(_length(n, 1))], n.dtype(0))
         target = n.sizes(1)
+    if allowzero and 0 in target and -1 in target:
+        raise Unanswered("allowzero forbids a 0 together with a -1")
     y = _reshape_target(n, x, target, copy_zero=not allowzero)
     agree = () if x is None else _same_count(x, y)
     return one(y, n.dtype(0), reshaped(n.known(0), y), agree=agree)

@@ -18,9 +18,20 @@ if TYPE_CHECKING:
 Shape: TypeAlias = tuple[Size, ...]
 Scalar: TypeAlias = int | float | bool | str | Expr
 
+MAX_RANK = 64
+"""Axes that a value may have, as in numpy; hostile files declare hundreds."""
+MAX_SIZE = 2**63 - 1
+"""Largest size of an axis: ONNX stores sizes as int64."""
 DATA_LIMIT = 4096
 """Numbers that a value may have to be followed through shape arithmetic; larger tensors are weights, never
 read."""
+
+
+def possible(shape: Sequence[Size]) -> bool:
+    """Whether a value may have these sizes: at most MAX_RANK of them, each from 0 to MAX_SIZE."""
+    if len(shape) > MAX_RANK:
+        return False
+    return all([0 <= size <= MAX_SIZE if isinstance(size, int) else True for size in shape])
 
 
 class Unanswered(Exception):
@@ -152,6 +163,12 @@ class Inferred:
     """True where the node multiplies but the count isn't known."""
     tensors: tuple[Tensor | None, ...] = ()
     """The stored tensor that an output is (Constant); its numbers are read only when asked for."""
+
+    def __post_init__(self) -> None:
+        """Raises Unanswered for what no value can be; behind it, numbers would grow beyond all bounds."""
+        for shape in (*self.shapes, *(tensor.dims for tensor in self.tensors if tensor)):
+            if shape and not possible(shape):
+                raise Unanswered(f"an output with a size beyond int64 or more than {MAX_RANK} axes")
 
     def fact(self, index: int, constant: bool = False, overridable: bool = False) -> ValueFact:
         """The fact of output `index`."""

@@ -145,9 +145,11 @@ def scaled(size: int, unit: str) -> str:
     >>> scaled(15346630656, "MAC"), scaled(999999, "B")
     ('15.3 GMAC', '1.0 MB')
     """
-    value, prefix = float(size), ""
-    for larger in "kMGTPE":
-        if value < 999.95:
-            break
-        value, prefix = value / 1000, larger
-    return f"{value:.1f} {prefix}{unit}"
+    scale = 1
+    for prefix in ("", *"kMGTPEZY"):
+        if 20 * size < 19999 * scale:  # shown below 1000.0
+            return f"{size / scale:.1f} {prefix}{unit}"
+        scale *= 1000
+    from decimal import Decimal  # beyond what a float holds
+
+    return f"{Decimal(size):.1e} {unit}"

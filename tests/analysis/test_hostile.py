@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 from nets import net
 from onnx import parser
@@ -13,6 +14,7 @@ from onnxscope.analysis import shapes
 from onnxscope.documents import build
 from onnxscope.files.read import loads
 from onnxscope.graph import Model
+from onnxscope.render.text import text
 
 
 def chain(line: str, count: int, start: str = "x") -> list[str]:
@@ -88,3 +90,38 @@ def test_a_billion_calls_are_not_followed(monkeypatch: pytest.MonkeyPatch) -> No
     messages = [problem["message"] for problem in document["problems"]]
     assert any("more than 500 nodes inside" in message for message in messages)
     assert document["totals"]["macs_coverage"] < 1
+
+
+BEYOND: dict[str, Callable[[], Model]] = {
+    "an input of 300 axes": lambda: net(["y = Relu(x)"], x=",".join(["9"] * 300)),
+    "a size beyond int64": lambda: net(
+        ["t = Expand(c, s)", "u = Tile(t, s)", "y = Tile(u, s)"], c=(1, 1), s=np.array([10**9, 10**9])
+    ),
+    "a rank beyond 64": lambda: net(["y = Unsqueeze(x, a)"], x="3,4", a=np.arange(70)),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_no_value_can_be_is_unknown(name: str) -> None:
+    document = build.report(BEYOND[name]())
+    assert document["outputs"][0]["shape"] is None
+    assert document["totals"]["activation_bytes"] is None
+    assert document["problems"] != []
+
+
+def test_30_axes_of_the_largest_size_are_written_out() -> None:
+    """(2**63 - 1)**30 floats of 4 bytes, twice: 8 * 2**1890 or 8 * 10**568.947, far beyond any float."""
+    document = build.report(net(["y = Relu(x)"], x=",".join([str(2**63 - 1)] * 30)))
+    assert document["totals"]["activation_bytes"] == 8 * (2**63 - 1) ** 30
+    assert "7.1e+569 B" in text(document)
+
+
+def test_a_negative_weight_size_counts_nothing() -> None:
+    """-3*3*3*3 weights would be -81 parameters."""
+    graph = "g (float[1,3,8,8] x) => (float[N,M,H,W] y) { y = Conv (x, w) }"
+    model = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}')
+    model.graph.initializer.append(onnx.TensorProto(name="w", data_type=1, dims=[-3, 3, 3, 3]))
+    document = build.report(loads(model.SerializeToString()))
+    assert (document["totals"]["params"], document["totals"]["macs"]) == (0, None)
+    assert "has a negative size" in document["problems"][0]["message"]
+    assert document["problems"][1]["message"] == "Conv: the shape of input 1 (w) is unknown"

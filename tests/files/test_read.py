@@ -274,6 +274,7 @@ def test_an_archive_from_torch(tmp_path: Path) -> None:
     [
         (".onnxtxt", b"this is nothing", "no ONNX model in onnxtxt form"),
         (".onnxtxt", b"\xff\xfe", "no ONNX model in onnxtxt form"),
+        (".onnxtxt", b"hello {", "form: .ParseError at position .line: 1 column: 7.. Error context"),
         (".textproto", b"node {", "no ONNX model in textproto form"),
         (".json", b"[1, 2]", "no ONNX model in json form"),
         (".textproto", b"", "empty"),

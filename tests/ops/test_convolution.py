@@ -48,6 +48,8 @@ SHAPES = [
     ("valid", "Conv", 11, ["1,3,7,8", "4,3,3,4"], {"auto_pad": "VALID", "strides": [2, 2]}, "1,4,3,3"),
     ("notset uses pads", "Conv", 11, ["1,3,7,7", "4,3,3,3"], {"auto_pad": "NOTSET", "pads": [1, 1, 1, 1]},
      "1,4,7,7"),
+    ("kernel of 0", "Conv", 11, ["1,3,7,7", "4,3,3,3"], {"kernel_shape": [0, 0]}, "*"),
+    ("unknown weight", "Conv", 11, ["1,3,7,7", "*"], {}, "*"),
     ("unknown auto_pad", "Conv", 11, ["1,3,7,7", "4,3,3,3"], {"auto_pad": "FULL"}, "*"),
     # --- quantized
     ("integer", "ConvInteger", 10, ["u8 1,1,4,4", "u8 2,1,2,2"], {"pads": [1, 1, 1, 1]}, "1,2,5,5"),

@@ -26,6 +26,7 @@ SHAPES = [
     ("reshape from scalar", "Reshape", 14, ["()", "i64:[-1]"], {}, "1"),
     ("reshape empty", "Reshape", 14, ["0,4", "i64:[-1,2]"], {}, "0,2"),
     ("reshape zero is a size", "Reshape", 14, ["0,4", "i64:[3,0]"], {"allowzero": 1}, "3,0"),
+    ("reshape zero as a size and the rest", "Reshape", 14, ["2,3", "i64:[0,-1]"], {"allowzero": 1}, "*"),
     ("reshape zero beside the rest", "Reshape", 14, ["0,4", "i64:[0,-1]"], {}, "0,y0.dim1"),
     ("reshape attribute", "Reshape", 1, ["N,3,4"], {"shape": [0, -1]}, "N,12"),
     ("reshape attribute, last version", "Reshape", 4, ["2,3"], {"shape": [6]}, "6"),
