@@ -76,11 +76,13 @@ def window_check(
     """
     window = _window(head, feature_map)
     view = _rows_of_windows(feature_map, window, head.dilations)
+    order = _order(len(feature_map), len(view), batch)
     part = cut(original, {head.feature_map: _code(feature_map)}, list(results))
 
     def over_all(parts: Sequence[Model]) -> dict[str, Array]:
         given = runnable(parts[0], folder)
-        return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {})
+        found = _chunked(given, head.feature_map, view[order], list(results), runner, batch, others or {})
+        return {name: value[np.argsort(order)] for name, value in found.items()}
 
     return _judged((part,), over_all, results, len(window), seed, arithmetic, len(view))
 
@@ -160,6 +162,12 @@ def _code(value: Array) -> int:
     return 1 if value.dtype == np.float32 else 11 if value.dtype == np.float64 else 10
 
 
+def _order(images: int, windows: int, batch: int | None) -> Array:
+    """Windows in the order in which the original sees them: at a baked batch, one of each image at a time."""
+    places = np.arange(windows)
+    return places.reshape(images, -1).T.reshape(-1) if batch == images else places
+
+
 def _window(head: HeadLink, feature_map: Array) -> tuple[int, ...]:
     """The native window; the whole map for a global pool, the first kernel where no size is native."""
     if head.pool is not None and head.pool_kernel is None:
@@ -183,9 +191,15 @@ def _chunked(
         chunk = np.ascontiguousarray(view[start : start + size])
         missing = size - len(chunk) if batch else 0
         filled = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)]) if missing else chunk
-        found = runner.run(model, {name: filled, **others}, outputs)
+        given = {n: _repeated(value, len(filled)) for n, value in others.items()}
+        found = runner.run(model, {name: filled, **given}, outputs)
         parts.append({output: np.asarray(value)[: len(chunk)] for output, value in found.items()})
     return {output: np.concatenate([part[output] for part in parts]) for output in outputs}
+
+
+def _repeated(value: Array, count: int) -> Array:
+    """An input of one image for each of `count` windows."""
+    return np.repeat(value, count, 0) if value.ndim > 1 and len(value) == 1 else value
 
 
 def cells(value: Array, spatial: int) -> Array:

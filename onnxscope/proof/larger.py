@@ -174,6 +174,10 @@ def _image(pair: Pair) -> tuple[str, tuple[int, ...]]:
 
 def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, border: bool) -> DenseResult:
     setting, head = pair.setting, pair.setting.heads[0]
+    if head.several:
+        raise UsageError(
+            "the head reads several maps, and windows are cut from one", where=setting.request.candidate
+        )
     names = [info.name for info in setting.original.graph.outputs if info.name in setting.interface.outputs]
     setting.progress(f"dense {shown(larger.size)}")
     given = feeds(pair, larger, native)

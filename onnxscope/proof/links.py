@@ -51,6 +51,10 @@ class LayerLink:
     """Steps between the cells of a window; () for 1."""
     images: int = 1
     """Images that the layer takes at once: more than one where the batch is built into it."""
+    parts: tuple[LayerLink, ...] = ()
+    """The convolutions whose sum it is, where the layer reads several maps or vectors."""
+    feature_map: str = ""
+    """The map that a part reads; "" for a vector from outside, and for a layer that is no part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,11 @@ class HeadLink:
     """Steps between the cells of the window on a map that was made denser; () for 1."""
     pool_output: str = ""
     """The candidate's result of the pool, where it isn't one node; "" for the pool behind the map."""
+
+    @property
+    def several(self) -> bool:
+        """Whether a layer reads more than one map, so that windows of the first don't say it all."""
+        return any(len({p.feature_map for p in layer.parts if p.feature_map}) > 1 for layer in self.layers)
 
 
 def common(model: Model) -> dict[str, tuple[int, ...]]:
@@ -157,6 +166,8 @@ def _layer(layer: dict[str, Any], folded: dict[str, Any]) -> LayerLink:
         _move(bias) if bias else None,
         tuple(layer.get("dilations") or ()),
         1 if layer["candidate_input"] in folded.get("values", {}).values() else folded.get("batch") or 1,
+        tuple(_layer(part, folded) for part in layer.get("parts") or ()),
+        layer.get("feature_map", ""),
     )
 
 

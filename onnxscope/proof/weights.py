@@ -86,12 +86,29 @@ def compare(original: Model, candidate: Model, heads: Sequence[HeadLink], runner
 
 def _layer(original: Model, candidate: Model, layer: LayerLink, runner: Runner) -> Iterator[tuple[str, str]]:
     for move, attribute in ((layer.weight, "alpha"), (layer.bias, "beta")):
-        if move is not None:
+        if move is not None and move is layer.weight and layer.parts:
+            yield move.original, _pieces(original, candidate, layer, runner)
+        elif move is not None:
             factor = _factor(original, layer, attribute) if move.how == "folded" else 1.0
             found = _moved(original, candidate, move, factor, runner)
             if found == "permuted" and factor == 1.0 and move is layer.weight:
                 found = "permuted" if _in_order(original, candidate, layer, runner) else "changed"
             yield move.original, found
+
+
+def _pieces(original: Model, candidate: Model, layer: LayerLink, runner: Runner) -> str:
+    """What became of a weight (permuted or changed) whose columns several convolutions share."""
+    factor = _factor(original, layer, "alpha") if layer.weight.how == "folded" else 1.0
+    try:
+        before = constant(original, layer.weight.original, runner)
+        parts = [constant(candidate, part.weight.candidate, runner) for part in layer.parts]
+    except OnnxscopeError:
+        return "changed"
+    if factor != 1.0:
+        before = (before * np.asarray(factor, before.dtype)).astype(before.dtype)
+    after = np.concatenate([part.reshape(-1) for part in parts])
+    same = fingerprint_of(np.ascontiguousarray(before)).same_multiset(fingerprint_of(after))
+    return "permuted" if same else "changed"
 
 
 def _moved(original: Model, candidate: Model, move: Move, factor: float, runner: Runner) -> str:

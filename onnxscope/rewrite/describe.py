@@ -43,6 +43,8 @@ def _window_of(layer: Layer) -> tuple[int, ...]:
 
 def _after(layer: Layer) -> str:
     kernel = "x".join(map(str, _window_of(layer)))
+    if layer.parts:
+        return " + ".join(dict.fromkeys(_after(part) for part in layer.parts))
     if layer.form == "rows":
         return f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features} on every {kernel} window"
     return f"Conv {kernel}x{layer.channels} -> {layer.features}"
@@ -57,6 +59,8 @@ def _spread(dilations: tuple[int, ...], kernel: tuple[int, ...]) -> str:
 
 
 def _inputs(layer: Layer) -> int:
+    if layer.parts:
+        return sum(map(_inputs, layer.parts))
     count = layer.channels
     for size in layer.kernel:
         count *= size
@@ -233,6 +237,15 @@ def _dilations(factors: Factors, name: str) -> dict[str, object]:
 
 
 def _layer(chosen: Selection, layer: Layer, factors: Factors) -> dict[str, object]:
+    made = _link(chosen, layer, factors)
+    return made | {"parts": [_part(chosen, part, factors) for part in layer.parts]} if layer.parts else made
+
+
+def _part(chosen: Selection, part: Layer, factors: Factors) -> dict[str, object]:
+    return {**_link(chosen, part, factors), "feature_map": part.source.base}
+
+
+def _link(chosen: Selection, layer: Layer, factors: Factors) -> dict[str, object]:
     source = chosen.final(layer.read or layer.source.twin)
     return {
         "node": layer.fact.label,

@@ -33,7 +33,7 @@ def plan(model: Model, options: Options | None = None) -> Plan:
     sizes = sizes_of(model, options)
     model, sizes, unbaked = _unbaked(model, sizes, options)
     counted = parameters.count(sizes.native)
-    verdicts = heads.find(sizes.native, counted, options.form)
+    verdicts = heads.find(sizes.native, counted, options.form, options.size)
     labels = {fact.label: fact.node.index for fact in sizes.native.main.nodes}
     _known_layers(options, [head.layer for head in verdicts])
     refused = {head.layer: head.reason or "" for head in verdicts if not head.replaceable}

@@ -11,7 +11,7 @@ from onnxscope.expr import product
 from onnxscope.graph import Node
 from onnxscope.rewrite.layout import FULLY_CONNECTED, operands
 from onnxscope.rewrite.lift import Lift, Step, find
-from onnxscope.rewrite.views import View
+from onnxscope.rewrite.views import Joined, View
 
 SMALL = 4_000_000
 """Bytes of a first weight below which rereading it for every image costs less than extra nodes."""
@@ -61,6 +61,8 @@ def _possible(lift: Lift, step: Step, view: View, form: str, reason: str) -> tup
         return "conv", "interleave needs a batch that is a number above 1"
     if form == "rows" and len(view.groups) != 2:
         return "conv", "rows needs a layer on a 2-D value"
+    if form == "rows" and any(isinstance(joined, Joined) for joined in step.views):
+        return "conv", "rows needs a layer on one map"
     if form == "rows" and not _weight_right(lift, step):
         return "conv", "rows needs a layer whose weight is the right operand"
     if form in ("fold", "interleave") and any(_kept(view)):

@@ -44,13 +44,13 @@ class HeadLayer:
     """Where the input size is free: the map size that the weights demand."""
 
 
-def find(facts: Facts, params: Params, form: str = "conv") -> tuple[HeadLayer, ...]:
-    """The verdict on every fully connected layer, in execution order, for a form of the conversion."""
+def find(facts: Facts, params: Params, form: str = "conv", size: str = "dynamic") -> tuple[HeadLayer, ...]:
+    """The verdict on every fully connected layer, in execution order, for a conversion so asked for."""
     connected = [fact for fact in facts.nodes() if is_fully_connected(facts, fact)]
     if not connected:
         return ()
     unfit = {fact.node.index: why for fact in connected if not fact.scope and (why := _unfit(facts, fact))}
-    lift = Lift(facts, facts, Options(form=form), Folder(facts.model), dict(unfit), frozenset())
+    lift = Lift(facts, facts, Options(form=form, size=size), Folder(facts.model), dict(unfit), frozenset())
     lift.run()
     layers = {layer.fact.node.index: layer for layer in lift.layers.values()}
     return tuple(_verdict(lift, fact, layers, unfit, _share(fact, params)) for fact in connected)
@@ -76,12 +76,18 @@ def _verdict(
         fact.label,
         True,
         layer.kernel,
-        f"Conv {'x'.join(map(str, layer.kernel))}x{layer.channels} -> {layer.features}",
+        _becomes(layer),
         None,
         share,
         None if layer.source.layers else layer.source.base,
         _size_note(layer),
     )
+
+
+def _becomes(layer: Layer) -> str:
+    if layer.parts:
+        return " + ".join(dict.fromkeys(map(_becomes, layer.parts)))
+    return f"Conv {'x'.join(map(str, layer.kernel))}x{layer.channels} -> {layer.features}"
 
 
 def _map_before(lift: Lift, fact: NodeFact) -> str | None:

@@ -19,9 +19,9 @@ from onnxscope.graph import Model, Node
 from onnxscope.ops.value import Data, Shape
 from onnxscope.rewrite.builder import Builder
 from onnxscope.rewrite.plan import Options
-from onnxscope.rewrite.views import Lost, View, fresh
+from onnxscope.rewrite.views import Joined, Lost, View, fresh
 
-Answer: TypeAlias = "View | Lost | None"
+Answer: TypeAlias = "View | Joined | Lost | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,9 @@ class Layer:
     """The window of the head where `kernel` doesn't say it."""
     read: str = ""
     """Provisional name of what it reads, where that isn't the source's twin."""
+    parts: tuple[Layer, ...] = ()
+    """The convolutions whose sum it is, in the order of the inputs, where it reads several maps or vectors;
+    the other fields are then those of the first map's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class Lift:
     """Indexes of global pools that stay global."""
     entered: bool = False
     """Whether a vector behind a layer that stays may be unflattened for the next one."""
-    views: dict[str, View | Lost] = field(default_factory=dict)
+    views: dict[str, View | Joined | Lost] = field(default_factory=dict)
     layers: dict[str, Layer] = field(default_factory=dict)
     """Provisional name of a convolution's result -> the layer; an Add that takes in the bias makes a second
     one, and `select` keeps the one that is used."""
@@ -154,13 +157,13 @@ class Lift:
 
     def _answer(self, fact: NodeFact) -> tuple[Answer, ...]:
         step = Step(self, fact)
-        maps = [view for view in step.views if isinstance(view, View)]
+        maps = [view for view in step.views if isinstance(view, (View, Joined))]
         own = find(fact)
-        stays = bool(maps) and all(_untouched(view) for view in maps) and step.mapped
+        stays = bool(maps) and all(map(_untouched, maps)) and step.mapped
         if fact.inferred.window is not None or (stays and (own is None or not own.moves)):
             return self._kept(step)
         lost = next((view for view in step.views if isinstance(view, Lost)), None)
-        if lost is not None:
+        if lost is not None and not (self.options.size == "fixed" and fact.node.op == "Concat"):
             return (lost,) * len(fact.node.outputs)
         if not maps:
             return ()
@@ -186,8 +189,8 @@ def _on_rows(lift: Lift, step: Step) -> tuple[Answer, ...] | None:
     return answer(lift, step)
 
 
-def _untouched(view: View) -> bool:
-    return not view.layers and view.plain and view.twin == view.base
+def _untouched(view: View | Joined) -> bool:
+    return isinstance(view, View) and not view.layers and view.plain and view.twin == view.base
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +216,7 @@ class Step:
         return self.fact.node.outputs[0]
 
     @property
-    def views(self) -> tuple[View | Lost | None, ...]:
+    def views(self) -> tuple[View | Joined | Lost | None, ...]:
         """One entry per input; None for constants, absent inputs and values without a view."""
         return tuple(self.lift.views.get(name) if name else None for name in self.fact.node.inputs)
 
@@ -279,7 +282,9 @@ class Unliftable(Exception):
 
 def lost_at(step: Step, because: str = "") -> Lost:
     """The value is lost here."""
-    base = next((view.base for view in step.views if isinstance(view, (View, Lost)) and view.base), "")
+    base = next(
+        (view.base for view in step.views if isinstance(view, (View, Joined, Lost)) and view.base), ""
+    )
     return Lost(because or f"{step.node.op} {step.fact.label} has no convolutional twin here", base)
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from onnxscope import dtypes
 from onnxscope.graph import Attribute, Node, Tensor
+from onnxscope.rewrite import opsets
 from onnxscope.rewrite.lift import Lift, Tensors
-from onnxscope.rewrite.weights import FOLDED, SAME, Recipe, Source, moved, source_of
+from onnxscope.rewrite.weights import SAME, Recipe, Source, moved, source_of
 
 
 def reshape(lift: Lift, place: int, value: str, dims: Sequence[int], *, like: str = "") -> str:
@@ -28,8 +29,8 @@ def place_constant(lift: Lift, place: int, source: Source, recipe: Recipe, dims:
     """The constant with its numbers moved by `recipe`, under `dims`."""
     name = source.name
     if source.tensor is not None:
-        made = moved(source.tensor, recipe, dims, _plain_name(lift, source.tensor, name))
-        return Tensors(name, lift.builder.tensor(made), recipe.move)
+        made = moved(source.tensor, recipe, dims, _plain_name(lift, source.tensor, name), source.piece)
+        return Tensors(name, lift.builder.tensor(made), source.moved_by(recipe))
     integers = _dequantized(lift, place, source, recipe, dims)
     if integers is not None:
         return integers
@@ -61,10 +62,10 @@ def _dequantized(
         if axis is None:
             return None
         kept = (*kept, Attribute("axis", axis))
-    made = moved(stored.tensor, recipe, dims, _plain_name(lift, stored.tensor, stored.name))
+    made = moved(stored.tensor, recipe, dims, _plain_name(lift, stored.tensor, stored.name), source.piece)
     inputs = (lift.builder.tensor(made), *node.inputs[1:])
     twin = replace(node, inputs=inputs, attributes=kept, origin=None)
-    return Tensors(source.name, lift.builder.add(place, twin, hint=source.name), recipe.move)
+    return Tensors(source.name, lift.builder.add(place, twin, hint=source.name), source.moved_by(recipe))
 
 
 def _scales_axis(
@@ -87,7 +88,9 @@ def _plain_name(lift: Lift, tensor: Tensor, name: str) -> str:
 
 def _by_nodes(lift: Lift, place: int, source: Source, recipe: Recipe, dims: Sequence[int]) -> Tensors:
     """For numbers that a node makes at run time; the runtime folds these nodes once."""
-    value, builder = source.name, lift.builder
+    value, builder, piece = source.name, lift.builder, source.piece
+    if piece is not None:
+        value = opsets.sliced(lift, place, value, piece.axis, piece.start, piece.stop)
     if recipe.scale != 1.0:
         dtype = lift.native.value(value).dtype or dtypes.FLOAT
         value = builder.emit(place, "Mul", (value, builder.constant((recipe.scale,), dtype, (), "scale")))
@@ -96,8 +99,7 @@ def _by_nodes(lift: Lift, place: int, source: Source, recipe: Recipe, dims: Sequ
     if recipe.fill > 1:
         ones = builder.ints((recipe.fill,), "shape")
         value = builder.emit(place, "Expand", (reshape(lift, place, value, (1,)), ones), hint=source.name)
-    move = FOLDED if recipe.move == FOLDED else recipe.move
-    return Tensors(source.name, reshape(lift, place, value, dims), move)
+    return Tensors(source.name, reshape(lift, place, value, dims), source.moved_by(recipe))
 
 
 def source(lift: Lift, name: str) -> Source | None:

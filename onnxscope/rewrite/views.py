@@ -73,6 +73,18 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """Features of several views one behind the other, [N, F1 + F2 + ...]: no one twin holds them."""
+
+    parts: tuple[View, ...]
+
+    @property
+    def base(self) -> str:
+        """The first feature map behind it."""
+        return next((part.base for part in self.parts if part.base), "")
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """A value that no view describes, and the op that ended the last one."""
 

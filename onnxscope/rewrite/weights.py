@@ -49,11 +49,23 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a stored constant along one axis: taken before anything else."""
+
+    dims: tuple[int, ...]
+    """Dims of the whole."""
+    axis: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
 class Moved:
     """Numbers that are computed from another tensor's when they are read."""
 
     source: Tensor
     recipe: Recipe
+    piece: Piece | None = None
 
     @property
     def kind(self) -> str:
@@ -69,7 +81,11 @@ class Moved:
         """The bytes; the stored numbers are read now. Raises FileError where they can't be."""
         import numpy as np
 
-        array = self.source.array().reshape(self.recipe.dims)
+        array = self.source.array()
+        if self.piece is not None:
+            inside = (slice(None),) * self.piece.axis
+            array = array.reshape(self.piece.dims)[(*inside, slice(self.piece.start, self.piece.stop))]
+        array = array.reshape(self.recipe.dims)
         if self.recipe.scale != 1.0:
             array = (array.astype(np.float64) * self.recipe.scale).astype(array.dtype)
         if self.recipe.axes is not None:
@@ -79,12 +95,14 @@ class Moved:
         return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def moved(tensor: Tensor, recipe: Recipe, dims: Sequence[int], name: str) -> Tensor:
-    """The tensor with its numbers moved, under new dims and another name."""
+def moved(
+    tensor: Tensor, recipe: Recipe, dims: Sequence[int], name: str, piece: Piece | None = None
+) -> Tensor:
+    """The tensor, or a piece of it, with its numbers moved, under new dims and another name."""
     made = replace(tensor, name=name, dims=tuple(dims), origin=None)
-    if recipe.move == SAME:
+    if recipe.move == SAME and piece is None:
         return made
-    return replace(made, storage=Moved(tensor, recipe), external=())
+    return replace(made, storage=Moved(tensor, recipe, piece), external=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +119,12 @@ class Source:
     """Whether the constant is the stored matrix transposed."""
     filled: bool = False
     """Whether all numbers are one (ConstantOfShape)."""
+    piece: Piece | None = None
+    """The stretch of them that is meant, where it isn't all; `dims` are then its own."""
+
+    def moved_by(self, recipe: Recipe) -> str:
+        """`same bytes`, `permuted` or `folded`; a piece has other bytes."""
+        return PERMUTED if self.piece is not None and recipe.move == SAME else recipe.move
 
 
 def source_of(facts: Facts, name: str) -> Source | None:

@@ -216,18 +216,19 @@ def test_a_size_that_can_not_be_lifted_is_named() -> None:
     converted(model, size="fixed")
 
 
-def test_tabular_input_refuses_the_map_and_keeps_the_vector() -> None:
-    lines = ["f = Flatten(x)", "a = Gemm(f, w)", "c = Concat(a, z) axis=1", "y = Gemm(c, v)"]
-    model = small(lines, w=normal(192, 6), v=normal(8, 5), z="N,2")
+def test_what_else_the_image_gives_refuses_the_map_and_keeps_the_vector() -> None:
+    lines = ["f = Flatten(x)", "a = Gemm(f, w)", "h = Shape(x)", "s = Slice(h, o, e)", "t = Cast(s) to=1",
+             "d = Div(a, t)", "y = Gemm(d, v)"]  # fmt: skip
+    model = small(lines, w=normal(192, 6), v=normal(6, 5), o=np.array([2]), e=np.array([3]))
     refusals = {r.layer: r.reason for r in plan(model).refusals}
-    assert (
-        refusals["a"]
-        == "Concat c joins the features with values that come from no feature map (behind this layer)"
+    assert refusals["a"] == (
+        "Div d joins the features with t, which comes from x by another way and may change with its size; "
+        "--size fixed converts it (behind this layer)"
     )
     made, candidate = converted(model, output="vector")
-    assert [c.layer for c in made.conversions] == ["a"]
-    x, z = normal(2, 3, 8, 8), normal(2, 2)
-    assert_near(run(candidate, x, z)[0], run(model, x, z)[0])
+    assert [c.layer for c in made.conversions] == ["a", "y"]
+    x = normal(2, 3, 8, 8)
+    assert_near(run(candidate, x)[0], run(model, x)[0])
 
 
 def test_a_decoder_needs_its_vector() -> None:

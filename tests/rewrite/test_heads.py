@@ -99,9 +99,16 @@ def test_replaceable(lines: list[str], values: dict[str, object], expected: list
             "CumSum c has no convolutional twin here (between x and this layer)",
         ),
         (
-            ["f = Flatten(x)", "c = Concat(f, z) axis=1", "y = Gemm(c, w)"],
-            {**X, "z": "N,5", "w": (197, 4)},
-            "joins the features with values that come from no feature map",
+            [
+                "m = ReduceMax(x) axes=[1] keepdims=0",
+                "n = ReduceMax(m) axes=[1] keepdims=0",
+                "f = Flatten(x)",
+                "c = Concat(f, n) axis=1",
+                "s = CumSum(c, one)",
+                "y = Gemm(s, w)",
+            ],
+            {**X, "w": (200, 4), "one": np.array(1)},
+            "has no convolutional twin here (between",
         ),
         (
             ["f = Flatten(x)", "y = Gemm(f, w, b)"],

@@ -92,11 +92,12 @@ PER_IMAGE = [
 
 
 @pytest.mark.parametrize("c", [row[1] for row in PER_IMAGE], ids=[row[0] for row in PER_IMAGE])
-def test_a_bias_that_differs_per_image(c: np.ndarray, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["conv", "fold", "interleave"])
+def test_a_bias_that_differs_per_image(form: str, c: np.ndarray, tmp_path: Path) -> None:
     """A convolution's bias has one number per feature; this one is added behind it, at every cell."""
     lines = [FLAT, "a = Gemm(f, w, c) beta=0.5", "y = Add(a, v)"]
     model = fixed_batch(lines, w=weight(12, 6), c=c, v=VECTOR)
-    candidate = convert(plan(model))
+    candidate = convert(plan(model, Options(form=form)))
     x = np.random.default_rng(5).standard_normal((5, 3, 3, 3)).astype(np.float32)
     found = run(candidate, x)[0]
     for row, column in np.ndindex(2, 2):

@@ -18,7 +18,8 @@ from onnxscope.rewrite.forms import FORMS, Planned
 from onnxscope.rewrite.layout import operands
 from onnxscope.rewrite.lift import Answer, Layer, Lift, Step, Tensors, Unliftable, rule
 from onnxscope.rewrite.moving import place_constant, source
-from onnxscope.rewrite.views import Group, Groups, View, shown
+from onnxscope.rewrite.rules.joined import connected_parts
+from onnxscope.rewrite.views import Group, Groups, Joined, View, shown
 from onnxscope.rewrite.weights import FOLDED, PERMUTED, Recipe, Source
 
 _FLOATS = {dtypes.FLOAT, dtypes.FLOAT16, dtypes.BFLOAT16}
@@ -32,15 +33,18 @@ def connected(lift: Lift, step: Step) -> Answer:
     """
     if step.place in lift.refused:
         return stays(lift, step)
+    parts = step.views[operands(lift.native, step.fact).data]
+    if isinstance(parts, Joined):
+        return _activated(lift, step, connected_parts(lift, step, parts))
     product = product_of(lift, step)
     view, rows_first = product.view, product.rows_first
-    _check(lift, step, view)
+    check_floats(lift, step, view)
     matrix = matrix_of(lift, step.node.inputs[product.weight])
     kernel = kernel_of(view, matrix.dims[-1 if rows_first else -2])
     weight, features = weight_of(
-        lift, step, view, matrix, kernel, _number(step.node, "alpha"), rows_first=rows_first
+        lift, step, view, matrix, kernel, number(step.node, "alpha"), rows_first=rows_first
     )
-    name, beta = _offset(step)
+    name, beta = offset(step)
     bias = None
     if name and _per_feature(lift, name, features, product):
         bias = bias_of(lift, step, name, features, beta)
@@ -100,9 +104,9 @@ def matrix_of(lift: Lift, name: str) -> Source:
     return matrix
 
 
-def _offset(step: Step) -> tuple[str, float]:
+def offset(step: Step) -> tuple[str, float]:
     """Name and factor of C; "" where there is none or its factor is 0."""
-    beta = _number(step.node, "beta")
+    beta = number(step.node, "beta")
     given = step.node.op in ("Gemm", "FusedGemm") and step.has(2) and beta != 0
     return (step.node.inputs[2], beta) if given else ("", beta)
 
@@ -142,7 +146,8 @@ def stays(lift: Lift, step: Step) -> Answer:
     return lost_at(step, f"{step.fact.label} stays fully connected")
 
 
-def _check(lift: Lift, step: Step, view: View) -> None:
+def check_floats(lift: Lift, step: Step, view: View) -> None:
+    """Raise Unliftable where a Conv has no kernel for the type, or the view is no vector per image."""
     dtype = lift.native.value(step.output).dtype
     if dtype == dtypes.DOUBLE:
         raise Unliftable("onnxruntime's CPU Conv has no float64 kernel (--form rows keeps its Gemm)")
@@ -281,7 +286,8 @@ def _shrunk(size: Size, kernel: int) -> Size:
     return size - kernel + 1
 
 
-def _number(node: Node, name: str) -> float:
+def number(node: Node, name: str) -> float:
+    """A factor, 1 where it isn't given."""
     value = node.attribute(name)
     return float(value) if isinstance(value, (int, float)) else 1.0
 

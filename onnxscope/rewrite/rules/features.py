@@ -7,10 +7,11 @@ from dataclasses import replace
 from onnxscope.graph import Node
 from onnxscope.rewrite.lift import Answer, Lift, Step, Unliftable, lost_at, rule
 from onnxscope.rewrite.moving import transpose
+from onnxscope.rewrite.rules.joined import joined
 from onnxscope.rewrite.rules.pointwise import join
 from onnxscope.rewrite.rules.pools import pooled
 from onnxscope.rewrite.rules.strided import as_strided
-from onnxscope.rewrite.views import Groups, Lost, View
+from onnxscope.rewrite.views import Groups, View
 
 
 def featured(step: Step, axis: int, view: View | None = None) -> int:
@@ -199,27 +200,18 @@ def top_k(lift: Lift, step: Step) -> tuple[Answer, ...]:
 @rule("Concat")
 def concat(lift: Lift, step: Step) -> Answer:
     """Features after features: on axis 1."""
-    if any(view is None for view in step.views):
-        return Lost(
-            f"{step.node.op} {step.fact.label} joins the features with values that come from no feature map",
-            _base(step),
-        )
     views = [view for view in step.views if isinstance(view, View)]
     axis = step.integer("axis", 1)
-    if any(len(group) > 1 for view in views for group in view.groups):
-        raise Unliftable(f"{step.fact.label} joins several flattened maps")
+    if len(views) < len(step.views) or any(len(group) > 1 for view in views for group in view.groups):
+        return joined(lift, step)
     for view in views:
         featured(step, axis, view)
-    joined = join(lift, step, len(views[0].groups))
-    if any(view.free != joined.free for view in views):
-        lift.meetings |= joined.pools
+    whole = join(lift, step, len(views[0].groups))
+    if any(view.free != whole.free for view in views):
+        lift.meetings |= whole.pools
         raise Unliftable(f"{step.fact.label} joins maps of different sizes")
     node = _with(step.node, tuple(view.twin for view in views), axis=1)
-    return changed(step, joined, lift.builder.add(step.place, node, like=step.output))
-
-
-def _base(step: Step) -> str:
-    return next((view.base for view in step.views if isinstance(view, View)), "")
+    return changed(step, whole, lift.builder.add(step.place, node, like=step.output))
 
 
 @rule("Split")

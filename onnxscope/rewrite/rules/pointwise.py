@@ -13,7 +13,8 @@ from onnxscope.ops.value import Shape
 from onnxscope.rewrite.lift import Answer, Layer, Lift, Step, Unliftable, lost_at, rule
 from onnxscope.rewrite.moving import place_constant, source
 from onnxscope.rewrite.rules.connected import bias_of, convolution
-from onnxscope.rewrite.views import Group, Groups, View
+from onnxscope.rewrite.rules.joined import check_outside, foreign
+from onnxscope.rewrite.views import Group, Groups, Joined, View
 from onnxscope.rewrite.weights import Recipe, Source
 
 UNARY = (
@@ -29,9 +30,16 @@ BROADCAST = (
 
 @rule(UNARY)
 def unary(lift: Lift, step: Step) -> Answer:
-    """f(x) on the twin of x, attributes as they are."""
+    """f(x) on the twin of x, attributes as they are; on joined parts, on each."""
+    whole = step.views[0]
+    if isinstance(whole, Joined):
+        return Joined(tuple(_applied(lift, step, part) for part in whole.parts))
     view = step.view
     return replace(view, twin=lift.builder.add(step.place, _with(step.node, (view.twin,)), like=step.output))
+
+
+def _applied(lift: Lift, step: Step, part: View) -> View:
+    return replace(part, twin=lift.builder.add(step.place, _with(step.node, (part.twin,)), hint=step.output))
 
 
 @rule("Dropout")
@@ -39,6 +47,9 @@ def dropout(lift: Lift, step: Step) -> tuple[Answer, ...]:
     """Nothing at inference; in training mode a barrier."""
     if step.has(2) and not _is_false(step):
         raise Unliftable("Dropout in training mode is random")
+    whole = step.views[0]
+    if isinstance(whole, Joined):
+        return (whole, *(lost_at(step) for _ in step.node.outputs[1:]))
     view = step.view
     twin = lift.builder.emit(step.place, "Identity", (view.twin,), like=step.output)
     return (replace(view, twin=twin), *(lost_at(step) for _ in step.node.outputs[1:]))
@@ -68,6 +79,12 @@ def broadcast(lift: Lift, step: Step) -> Answer:
             inputs.append("")
         elif step.constant(index):
             inputs.append(constant_twin(lift, step, name, joined, target))
+        elif step.shape(index) in ((), (1,)):
+            check_outside(lift, step, name)
+            inputs.append(name)
+        elif joined.groups == ((0,), (1,)):
+            inputs.append(foreign(lift, step, index, joined.rank).twin)
+            joined = replace(joined, channels=target[1])
         else:
             raise Unliftable(_foreign(step))
     twin = lift.builder.add(step.place, _with(step.node, tuple(inputs)), like=step.output)
@@ -217,6 +234,7 @@ def _takes(lift: Lift, step: Step, layer: Layer, view: View, other: int) -> bool
     per_feature = shape is not None and shape[-1:] == (layer.features,) and all(s == 1 for s in shape[:-1])
     return (
         layer.bias is None
+        and not layer.parts
         and used_once
         and last
         and (per_feature or shape in ((), (1,)))
