@@ -54,7 +54,14 @@ class FileError(OnnxscopeError):
 
 
 class ExternalDataError(FileError):
-    """A tensor's weights are in another file that is missing, too short or outside the model's folder."""
+    """A tensor's weights are in another file that is missing, too short or outside the model's folder.
+
+    `kind` is `missing`, `outside` or `range` (offset and length don't fit the file or the tensor).
+    """
+
+    def __init__(self, message: str, *, kind: str = "range", where: str = "", help: str = "") -> None:
+        super().__init__(message, where=where, help=help)
+        self.kind = kind
 
 
 class RuntimeFailure(OnnxscopeError):

@@ -62,7 +62,7 @@ class Magnitudes:
         self.floating = dtype.kind in ("float", "complex")
         real = dtypes.BY_NAME[f"float{bits}"] if self.parts == 2 else dtype
         self.type = real.numpy.newbyteorder("<") if real.name != "bfloat16" else real.numpy
-        self.unsigned = np.dtype(f"<u{bits // 8}")
+        self.unsigned, self.signed = np.dtype(f"<u{bits // 8}"), np.dtype(f"<i{bits // 8}")
         self.mask = self.unsigned.type((1 << (bits - 1)) - 1)
         self.infinity = self._bits(float("inf")) if self.floating else 1 << bits
         self.normal = 1 << {16: 10, 32: 23, 64: 52}[bits] if self.floating else 0
@@ -95,32 +95,67 @@ class Magnitudes:
         return 0 if self.dtype.name == "float16" else first_above - 1
 
     def add(self, block: memoryview) -> np.ndarray:
-        """Count a block; returns the magnitudes."""
+        """Count a block; returns the magnitudes, or the bits with their signs where no number is zero."""
         import numpy as np
 
         raw = np.frombuffer(block, self.unsigned)
         found: np.ndarray = raw
+        if raw.size:
+            least, top = self._range(raw)
+            if least <= self.small or top >= self.over:
+                found = self._magnitudes(raw)
+                top = self._counted(found, top)
+            else:
+                self._lower(least)
+            self.top = max(self.top, top)
+        if self.floating:
+            self.sample.append(raw[-self.seen % self.stride :: self.stride] & self.mask)
+        self.seen += raw.size
+        return found
+
+    def _range(self, raw: np.ndarray) -> tuple[int, int]:
+        """Smallest and largest magnitude of a block (0 for the smallest where that isn't known).
+
+        Straight from the bits: two's complement orders positive floats upwards and negative ones downwards, so
+        that no mask, which would write, is needed.
+        """
+        if self.dtype.kind in ("uint", "bool"):
+            return int(raw.min()), int(raw.max())
+        signed, mask = raw.view(self.signed), int(self.mask)
+        low, high = int(signed.min()), int(signed.max())
+        if low >= 0:
+            return low, high
+        if not self.floating:
+            return 0 if high >= 0 else -high, max(high, -low)
+        largest = int(raw.max()) & mask
+        return (low & mask, largest) if high < 0 else (min(low & mask, int(raw.min())), max(high, largest))
+
+    def _magnitudes(self, raw: np.ndarray) -> np.ndarray:
+        import numpy as np
+
         if self.floating:
             if self.scratch.size < raw.size:
                 self.scratch = np.empty(raw.size, self.unsigned)
-            found = np.bitwise_and(raw, self.mask, out=self.scratch[: raw.size])
-        elif self.dtype.kind == "int":
-            found = np.abs(raw.view(self.type)).view(self.unsigned)
-        top = int(found.max()) if found.size else 0
+            return np.bitwise_and(raw, self.mask, out=self.scratch[: raw.size])
+        magnitudes: np.ndarray = (
+            np.abs(raw.view(self.signed)).view(self.unsigned) if self.dtype.kind == "int" else raw
+        )
+        return magnitudes
+
+    def _counted(self, found: np.ndarray, top: int) -> int:
+        """Count what is special in a block that holds such numbers; returns its largest finite magnitude."""
+        import numpy as np
+
         if top >= self.infinity:
             top = self._specials(found)
-        self.top = max(self.top, top)
         if top >= self.over:
             self.overflow += int(np.count_nonzero((found >= self.over) & (found < self.infinity)))
         near = np.less_equal(found, self.unsigned.type(self.small), out=self._near(found.size))
         if np.count_nonzero(near):
             self._near_zero(found, found[near])
-        elif found.size:
+        else:
             self._lower(int(found.min()))
-        if self.floating:
-            self.sample.append(found[-self.seen % self.stride :: self.stride].copy())
-        self.seen += found.size
-        return found
+        return top
 
     def _near(self, size: int) -> np.ndarray:
         """Room for the answers about a block: taking new memory for each would cost as much as the look."""
@@ -168,6 +203,7 @@ class Magnitudes:
         return float(np.array([magnitude], self.unsigned).view(self.type)[0])
 
     def _crushed(self, largest: float) -> float | None:
+        """Share of the sample that rounds to zero at a step of `largest / 127`, counted on magnitudes."""
         import numpy as np
 
         if not self.floating:
@@ -175,9 +211,11 @@ class Magnitudes:
         sample = np.concatenate(self.sample) if self.sample else np.zeros(0, self.unsigned)
         if not sample.size:
             return 0.0
-        with np.errstate(invalid="ignore"):  # signalling NaN
-            numbers = sample.view(self.type).astype(np.float64)
-        return float(np.count_nonzero((numbers > 0) & (numbers <= largest / (2 * INT8_STEPS)))) / sample.size
+        limit = largest / (2 * INT8_STEPS)
+        bits = self._bits(limit)
+        last = bits if self._number(bits) <= limit else bits - 1
+        held = sample <= self.unsigned.type(last) if last >= 0 else sample < 0
+        return (int(np.count_nonzero(held)) - int(np.count_nonzero(sample == 0))) / sample.size
 
     def statistics(
         self,

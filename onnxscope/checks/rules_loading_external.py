@@ -18,8 +18,6 @@ PROTOBUF_LIMIT = 1 << 31
 _PAGE = 4096
 _WORTH_MAPPING = 1 << 16
 """Bytes from which a tensor's alignment matters: smaller ones are copied."""
-_MISSING = ("is missing from", "can't be found")
-_OUTSIDE = ("absolute path", "leaves the model's folder", "hard link", "not a regular file")
 
 
 def external(model: Model) -> Iterator[tuple[str, Tensor, ExternalData]]:
@@ -34,30 +32,14 @@ def location(tensor: Tensor) -> str:
     return dict(tensor.external).get("location", "")
 
 
-def leaves(file: str) -> bool:
-    """Whether a location leads out of the model's folder by its text alone."""
-    parts = file.replace("\\", "/").split("/")
-    return file.startswith(("/", "\\")) or file[1:2] == ":" or ".." in parts
-
-
-def kind_of(problem: str) -> str:
-    """What a problem with external data is about: missing, outside or range."""
-    if any(words in problem for words in _MISSING):
-        return "missing"
-    return "outside" if any(words in problem for words in _OUTSIDE) else "range"
-
-
 def broken(model: Model, kind: str) -> Iterator[tuple[str, list[str], Tensor, str]]:
     """(file, labels, first tensor, problem) of the external files with a problem of this kind."""
     found: dict[str, tuple[list[str], Tensor, str]] = {}
     for label, tensor, storage in external(model):
-        problem = storage.problem()
-        file = location(tensor)
-        if problem is not None and "can't be found" in problem and leaves(file):
-            problem = f"external data {file!r} leaves the model's folder"
-        if problem is not None and kind_of(problem) == kind:
-            text = problem.removeprefix(f"tensor {tensor.name!r}: ")
-            found.setdefault(file, ([], tensor, text))[0].append(label)
+        failure = storage.failure()
+        if failure is not None and failure.kind == kind:
+            text = failure.message.removeprefix(f"tensor {tensor.name!r}: ")
+            found.setdefault(location(tensor), ([], tensor, text))[0].append(label)
     for file, (labels, tensor, text) in found.items():
         yield file, labels, tensor, text
 

@@ -41,13 +41,18 @@ class ExternalData:
         entries = dict(self.entries)
         return f"{entries.get('location', '?')}, byte {entries.get('offset', 0)}"
 
-    def problem(self) -> str | None:
+    def failure(self) -> ExternalDataError | None:
         """Why the bytes can't be had, or None; looks at the file's status, reads none of its bytes."""
         try:
             self.resolve()
         except ExternalDataError as error:
-            return error.message
+            return error
         return None
+
+    def problem(self) -> str | None:
+        """The words of `failure`."""
+        failure = self.failure()
+        return None if failure is None else failure.message
 
     def view(self) -> memoryview:
         """The bytes, as a view into the mapped file. Raises ExternalDataError where they can't be had."""
@@ -68,10 +73,12 @@ class ExternalData:
         location = entries.get("location", "")
         path, status = self._find(location)
         if not stat.S_ISREG(status.st_mode):
-            raise self._error(f"external data {location!r} is not a regular file")
+            kind = "missing" if stat.S_ISDIR(status.st_mode) else "outside"
+            raise self._error(f"external data {location!r} is not a regular file", kind)
         if status.st_nlink > 1:
             raise self._error(
-                f"external data {location!r} has a second name (a hard link), so it may lie elsewhere"
+                f"external data {location!r} has a second name (a hard link), so it may lie elsewhere",
+                "outside",
             )
         offset, length = self._range(entries, status.st_size)
         if length < 0 or offset + length > status.st_size:
@@ -94,20 +101,18 @@ class ExternalData:
 
     def _find(self, location: str) -> tuple[str, os.stat_result]:
         if not self.source.folders:
-            raise self._error(f"external data {location!r} can't be found: the model came without a folder")
-        if not location:
-            raise self._error("external data without a location")
-        if (
-            "\0" in location
-            or os.path.isabs(location)
-            or location.startswith(("/", "\\"))
-            or location[1:2] == ":"
-        ):
+            kind = "outside" if _leaves(location) else "missing"
             raise self._error(
-                f"external data {location!r} is an absolute path, not one relative to the model"
+                f"external data {location!r} can't be found: the model came without a folder", kind
             )
-        if ".." in location.replace("\\", "/").split("/"):
-            raise self._error(f"external data {location!r} leaves the model's folder by '..'")
+        if not location:
+            raise self._error("external data without a location", "missing")
+        if "\0" in location or os.path.isabs(location) or _is_absolute(location):
+            raise self._error(
+                f"external data {location!r} is an absolute path, not one relative to the model", "outside"
+            )
+        if _leaves(location):
+            raise self._error(f"external data {location!r} leaves the model's folder by '..'", "outside")
         allowed = [os.path.realpath(folder) for folder in self.source.folders]
         for folder in self.source.folders:
             path = os.path.realpath(os.path.join(folder, location))
@@ -115,10 +120,12 @@ class ExternalData:
                 status = os.stat(path)
             except OSError:
                 continue
-            if not any(_inside(path, root) for root in allowed):
-                raise self._error(f"external data {location!r} leaves the model's folder by a symbolic link")
+            if path not in allowed and not any(_inside(path, root) for root in allowed):
+                raise self._error(
+                    f"external data {location!r} leaves the model's folder by a symbolic link", "outside"
+                )
             return path, status
-        raise self._error(f"external data {location!r} is missing from the model's folder")
+        raise self._error(f"external data {location!r} is missing from the model's folder", "missing")
 
     def _number(self, entries: dict[str, str], key: str) -> int | None:
         text = entries.get(key)
@@ -128,9 +135,10 @@ class ExternalData:
             raise self._error(f"external data has the {key} {text!r}, which is no natural number")
         return int(text[:30])
 
-    def _error(self, message: str) -> ExternalDataError:
+    def _error(self, message: str, kind: str = "range") -> ExternalDataError:
         help = "put the file beside the model, or export again"
-        return ExternalDataError(f"tensor {self.tensor!r}: {message}", where=self.source.label, help=help)
+        text = f"tensor {self.tensor!r}: {message}"
+        return ExternalDataError(text, kind=kind, where=self.source.label, help=help)
 
 
 def problem(tensor: Tensor) -> str | None:
@@ -142,6 +150,15 @@ def problem(tensor: Tensor) -> str | None:
     if found is None or found.startswith("tensor "):
         return found
     return f"tensor {tensor.name!r} {found}"
+
+
+def _is_absolute(location: str) -> bool:
+    return location.startswith(("/", "\\")) or location[1:2] == ":"
+
+
+def _leaves(location: str) -> bool:
+    """Whether a location leads out of the model's folder by its text alone, on any system."""
+    return _is_absolute(location) or ".." in location.replace("\\", "/").split("/")
 
 
 def _inside(path: str, root: str) -> bool:

@@ -113,7 +113,11 @@ PLANTED = [
     ("OX402", [QDQ, READ], give(qs=1e-40, ds=1e-40, **BYTE)),
     ("OX403", [QDQ, READ], give(qs=1e9, ds=1e9, **BYTE)),
     ("OX404", [QDQ, READ], give(qs=1, ds=1, qz=np.array(0, np.uint8), dz=np.array(0, np.int8))),
-    ("OX405", [QDQ, READ], give(qs=np.ones(5, np.float32), ds=np.ones(5, np.float32))),
+    (
+        "OX405",
+        [QDQ, READ],
+        give(qs=np.ones(5, np.float32), ds=1, qz=np.zeros(5, np.uint8), dz=BYTE["dz"]),
+    ),
     ("OX406", [QDQ, READ], give(qs=1, ds=1, qz=np.array(0, np.uint16), dz=np.array(0, np.uint16))),
     (
         "OX413",

@@ -86,7 +86,17 @@ def linked(a, _b, folder):
     entries(a, location="l.bin", offset=0, length=SIZE)
 
 
+def nowhere(a, _b, _folder):
+    entries(a, location="", offset=0, length=SIZE)
+
+
+def folder_itself(a, _b, _folder):
+    entries(a, location=".", offset=0, length=SIZE)
+
+
 DEFECTS = [
+    ("OX150", nowhere, "without a location"),
+    ("OX150", folder_itself, "'.' is not a regular file"),
     ("OX150", lost, "missing"),
     ("OX151", beyond, "not the range"),
     ("OX151", wrong_length, "ask for"),
