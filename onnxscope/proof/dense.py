@@ -25,7 +25,7 @@ from onnxscope.proof.windows import windows
 
 if TYPE_CHECKING:
     from onnxscope.proof.limits import Array, Floats
-    from onnxscope.proof.runner import Runner
+    from onnxscope.proof.runner import Runnable, Runner
 
 _CHUNK = 64
 """Windows that the original's head sees at once, where its batch is free."""
@@ -176,7 +176,7 @@ def _window(head: HeadLink, feature_map: Array) -> tuple[int, ...]:
 
 
 def _chunked(
-    model: bytes | str,
+    model: Runnable,
     name: str,
     view: Array,
     outputs: Sequence[str],
@@ -215,7 +215,7 @@ def cells(value: Array, spatial: int) -> Array:
 
 
 def border_effect(
-    model: bytes | str,
+    model: Runnable,
     image: str,
     value: Array,
     output: str,

@@ -10,14 +10,14 @@ on the CPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from onnxscope import dtypes
-from onnxscope.graph import Model
+from onnxscope.graph import Attribute, Model, Node
 from onnxscope.proof.extract import cut, runnable
 from onnxscope.proof.layers import FullyConnected, fully_connected
 from onnxscope.proof.limits import Comparison, compare
@@ -26,7 +26,7 @@ from onnxscope.proof.windows import rows
 
 if TYPE_CHECKING:
     from onnxscope.proof.limits import Array
-    from onnxscope.proof.runner import Runner
+    from onnxscope.proof.runner import Runnable, Runner
 
 IMPULSES = 40
 """Impulses per layer: corners and middle first, then seeded ones."""
@@ -64,8 +64,9 @@ def check(
 ) -> tuple[ExactResult, ...]:
     """Zeros and impulses through every float layer of the conversion, each layer on its own.
 
-    All layers run as one model without edges between them, in `folder` (a scratch directory) where it is
-    large. Layers that aren't plain float matrices are left out.
+    All layers run as one model without edges between them, in `folder` (a scratch directory) where it has
+    to be written; plain convolutions once, with all their inputs side by side. Layers that aren't plain float
+    matrices are left out.
     """
     layers = [(link, fully_connected(original, link, runner)) for head in heads for link in head.layers]
     found = [(link, layer) for link, layer in layers if layer is not None and _plain(layer)]
@@ -102,12 +103,64 @@ def _group(
         {link.candidate_input: _code(layer) for link, layer in found},
         [link.candidate_output for link, _ in found],
     )
-    model = runnable(part, folder)
     shapes = {link.candidate_input: _shape(link, layer) for link, layer in found}
     places = {name: positions(shape, impulses, seed) for name, shape in shapes.items()}
-    runs = [_run(model, found, None, runner)]
-    runs += [_run(model, found, _nth(places, turn), runner) for turn in range(max(map(len, places.values())))]
+    turns: list[_Places | None] = [None]
+    turns += [_nth(places, turn) for turn in range(max(map(len, places.values())))]
+    if all(_alone(candidate, link) for link, _ in found):
+        runs = _in_a_row(part, found, turns, runner, folder)
+    else:
+        model = runnable(part, folder)
+        runs = [_run(model, found, turn, runner) for turn in turns]
     return tuple(_result(link, layer, runs, places[link.candidate_input], seed) for link, layer in found)
+
+
+_Places: TypeAlias = "dict[str, tuple[int, ...]]"
+_NO_PAD = (None, b"NOTSET", b"VALID")
+
+
+def _alone(candidate: Model, link: LayerLink) -> bool:
+    """Whether a layer is one Conv over every window of its input, without padding or strides."""
+    node = candidate.graph.producers.get(link.candidate_output)
+    if node is None or node.op != "Conv" or node.inputs[0] != link.candidate_input:
+        return False
+    ones = (1,) * len(link.kernel)
+    plain = all(set(_ints(node, name)) <= {usual} for name, usual in (("strides", 1), ("pads", 0)))
+    steps = (_ints(node, "dilations") or ones) == (link.dilations or ones)
+    whole = node.attribute("group") in (None, 1) and node.attribute("auto_pad") in _NO_PAD
+    return plain and steps and whole and _ints(node, "kernel_shape") in ((), link.kernel)
+
+
+def _ints(node: Node, name: str) -> tuple[object, ...]:
+    value = node.attribute(name)
+    return tuple(value) if isinstance(value, tuple | list) else ()
+
+
+def _in_a_row(
+    part: Model, layers: _Layers, turns: Sequence[_Places | None], runner: Runner, folder: str
+) -> list[dict[str, Array]]:
+    """Every turn's window beside the others in one map, and a Conv that strides from one to the next.
+
+    One run instead of one for each turn: a runtime then reads the weights once for all of them.
+    """
+    feeds, strides = {}, {}
+    for link, layer in layers:
+        name, channels = link.candidate_input, _shape(link, layer)[0]
+        drawn = [_impulse(link, turn[name] if turn else None, channels) for turn in turns]
+        feeds[name] = np.concatenate(drawn, axis=-1).astype(layer.weight.dtype)
+        strides[link.candidate_output] = (*(1,) * (len(link.kernel) - 1), _span(link)[-1])
+    nodes = tuple(_striding(node, strides.get(node.outputs[0])) for node in part.graph.nodes)
+    model = runnable(replace(part, graph=replace(part.graph, nodes=nodes)), folder)
+    found = runner.run(model, feeds, list(strides), optimization="none")
+    tables = {name: rows(np.asarray(value)) for name, value in found.items()}
+    return [{name: table[turn : turn + 1] for name, table in tables.items()} for turn in range(len(turns))]
+
+
+def _striding(node: Node, strides: tuple[int, ...] | None) -> Node:
+    if strides is None:
+        return node
+    kept = tuple(attribute for attribute in node.attributes if attribute.name != "strides")
+    return replace(node, attributes=(*kept, Attribute("strides", strides)), origin=None)
 
 
 def _plain(layer: FullyConnected) -> bool:
@@ -123,14 +176,12 @@ def _shape(link: LayerLink, layer: FullyConnected) -> tuple[int, ...]:
     return (layer.inputs // prod(link.kernel), *link.kernel)
 
 
-def _nth(places: dict[str, list[tuple[int, ...]]], turn: int) -> dict[str, tuple[int, ...]]:
+def _nth(places: dict[str, list[tuple[int, ...]]], turn: int) -> _Places:
     """One place per input; inputs with fewer begin anew."""
     return {name: found[turn % len(found)] for name, found in places.items()}
 
 
-def _run(
-    model: bytes | str, layers: _Layers, places: dict[str, tuple[int, ...]] | None, runner: Runner
-) -> dict[str, Array]:
+def _run(model: Runnable, layers: _Layers, places: _Places | None, runner: Runner) -> dict[str, Array]:
     """Every layer's result as rows [images, F], with a 1 at its input's place, or zeros."""
     feeds = {
         link.candidate_input: _impulse(
@@ -214,7 +265,7 @@ def _responses(
     order = order or tuple(range(len(shape)))
     stored = tuple(shape[axis] for axis in order)
     columns = [int(np.ravel_multi_index(tuple(place[axis] for axis in order), stored)) for place in places]
-    weight = np.asarray(layer.weight[:, columns], np.float32) * np.float32(layer.alpha)
+    weight = np.asarray(layer.columns(columns), np.float32) * np.float32(layer.alpha)
     return _finished(layer, np.asarray(weight.T + bias, np.float32))
 
 

@@ -17,6 +17,7 @@ from onnxscope.errors import UsageError
 from onnxscope.files.external import ExternalData
 from onnxscope.files.write import dumps, save
 from onnxscope.graph import Model, Node, Tensor, Type, ValueInfo, captures
+from onnxscope.proof.skeleton import Skeleton, skeleton
 
 if TYPE_CHECKING:
     from onnxscope.proof.limits import Array
@@ -119,12 +120,18 @@ def stored_tensor(model: Model, name: str) -> Tensor | None:
     return value if isinstance(value, Tensor) else None
 
 
-def runnable(model: Model, folder: str) -> bytes | str:
-    """What a runner takes: bytes for a small model, else the path of a file in `folder`."""
+def runnable(model: Model, folder: str) -> bytes | str | Skeleton:
+    """What a runner takes: bytes for a small model, a skeleton where its weights lie in a file already.
+
+    Else the path of a new file in `folder`, which holds weights that were made in memory.
+    """
     weights = model.graph.tensors
     outside = any(isinstance(tensor.storage, ExternalData) for tensor in weights)
     if not outside and sum(tensor.nbytes or 0 for tensor in weights) <= INLINE_LIMIT:
         return dumps(model)
+    lean = skeleton(model)
+    if lean is not None and len(lean.data) <= INLINE_LIMIT:
+        return lean
     path = os.path.join(folder, f"{secrets.token_hex(6)}.onnx")
     save(model, path, external_data=True)
     return path

@@ -172,12 +172,19 @@ def spreads(terms: int, arithmetic: Arithmetic) -> tuple[float, float]:
     return sqrt(u * u * terms / 6 + 2 * v * v + stored**2), sqrt(u * u * terms / 3 + stored**2)
 
 
-def jittered(model: Model, arithmetic: Arithmetic = FLOAT32, *, seed: int = 0, run: int = 0) -> Model:
+def jittered(
+    model: Model,
+    arithmetic: Arithmetic = FLOAT32,
+    *,
+    seed: int = 0,
+    run: int = 0,
+    kept: frozenset[str] = frozenset(),
+) -> Model:
     """The model with every weight and global pool jittered; nothing is read or drawn before it is written.
 
-    The same seed and run give the same weights on any machine.
+    The same seed and run give the same weights on any machine. Weights named in `kept` stay as they are.
     """
-    uses = {use.name: use for use in weights(model)}
+    uses = {use.name: use for use in weights(model) if use.name not in kept}
 
     def changed(tensor: Tensor, name: str) -> Tensor:
         storage = Jittered(uses[name], (seed, run, list(uses).index(name)), arithmetic)
@@ -187,13 +194,13 @@ def jittered(model: Model, arithmetic: Arithmetic = FLOAT32, *, seed: int = 0, r
     tensors = tuple(
         changed(tensor, tensor.name) if tensor.name in uses else tensor for tensor in graph.tensors
     )
-    kept, steps = means.moved(model, list(_without_constant(graph, uses)), arithmetic, (seed, run))
+    pooled, steps = means.moved(model, list(_without_constant(graph, uses)), arithmetic, (seed, run))
     added = tuple(
         replace(changed(use.tensor, use.name), name=use.name)
         for use in uses.values()
         if use.name not in graph.initializers
     )
-    nodes = tuple(replace(node, index=place) for place, node in enumerate(kept))
+    nodes = tuple(replace(node, index=place) for place, node in enumerate(pooled))
     changed_graph = replace(graph, nodes=nodes, tensors=(*tensors, *added, *steps))
     return replace(model, graph=changed_graph, path="")
 

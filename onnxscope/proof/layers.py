@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxscope.files.mapped import Pages
 from onnxscope.graph import Model, Node
 from onnxscope.proof.extract import constant, is_constant
 
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from onnxscope.proof.runner import Runner
 
 _MATRIX = frozenset(("Gemm", "FusedGemm", "MatMul", "FusedMatMul"))
-_BLOCK = 1 << 22
-"""Numbers of one block of weights in float64: 32 MB."""
+_BLOCK = 1 << 18
+"""Numbers of one block of weights in float64: 2 MB."""
+_HELD = 1 << 25
+"""Bytes of mapped weights that are held at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +45,41 @@ class FullyConnected:
         """K."""
         return int(self.weight.shape[1])
 
-    def block(self, start: int, stop: int) -> Floats:
-        """Rows `start` to `stop` of alpha W, in float64."""
-        part = np.array(self.weight[start:stop], np.float64, order="C")
-        return part if self.alpha == 1.0 else part * self.alpha
-
     @property
-    def block_rows(self) -> int:
-        """Outputs per block, so that one block stays at 32 MB."""
-        return max(1, _BLOCK // max(1, self.inputs))
+    def step(self) -> int:
+        """Outputs of a block."""
+        return max(1, min(self.outputs, _BLOCK // max(1, self.inputs)))
+
+    def blocks(self) -> Iterator[tuple[int, int, Floats]]:
+        """Rows of alpha W in float64, from `start` to `stop`, in blocks of 2 MB, which stay in a cache."""
+        for first, last in self._held():
+            for start in range(first, last, self.step):
+                stop = min(start + self.step, last)
+                part = np.array(self.weight[start:stop], np.float64, order="C")
+                yield start, stop, part if self.alpha == 1.0 else part * self.alpha
+
+    def columns(self, places: Sequence[int]) -> Array:
+        """The weights of some inputs as they are stored, [F, places]."""
+        return np.concatenate([self.weight[start:stop, list(places)] for start, stop in self._held()])
+
+    def _held(self) -> Iterator[tuple[int, int]]:
+        """Outputs from `start` to `stop`, 32 MB at a time; mapped pages are let go again behind them."""
+        pages, width = _pages(self.weight), self.inputs * self.weight.itemsize
+        step = max(1, _HELD // max(1, width))
+        for start in range(0, self.outputs, step):
+            stop = min(start + step, self.outputs)
+            yield start, stop
+            if self.weight.flags.c_contiguous:
+                pages.release(start * width, stop * width)
+        pages.release(0, self.weight.nbytes)
+
+
+def _pages(array: Array) -> Pages:
+    """The mapped pages that an array looks into; none for one that owns its numbers."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return Pages(base if isinstance(base, memoryview) else memoryview(b""))
 
 
 def fully_connected(model: Model, link: LayerLink, runner: Runner) -> FullyConnected | None:

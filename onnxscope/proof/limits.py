@@ -12,7 +12,6 @@ Rounding Error Analysis", 2019.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from math import log, sqrt
 from typing import Any, TypeAlias
 
@@ -113,11 +112,46 @@ def sums(weight: Floats, bias: Floats | None, rows: Floats, split: tuple[int, in
     both orders, measured at up to 64 cuts, and a random order. Products, bias and the last rounding come on
     top.
     """
-    products = (rows * rows) @ (weight * weight).T
+    return weighted(weight, bias, prepared(rows, split))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of inputs cut into pieces, ready for the weights of any number of outputs."""
+
+    split: tuple[int, int]
+    orders: tuple[tuple[Floats, Floats], ...]
+    """Per order of the terms: the pieces [P, R, k] and the number of nonzero terms in each, [P, R, 1]."""
+    squares: Floats
+    """The squared terms in their stored order, [P, R, k]."""
+    terms: Floats
+    """n, [R, 1]."""
+
+
+def pieces_of(count: int) -> int:
+    """P, the number of pieces that K terms are cut into: up to 64, of 8 terms and more."""
+    return min(PIECES, max(1, count // 8))
+
+
+def prepared(rows: Floats, split: tuple[int, int]) -> Rows:
+    """Rows [R, K] for `weighted`; see `sums`."""
+    stored = [rows] if 1 in split else [rows, _exchanged(rows, split)]
+    pieces = [_pieces(order).swapaxes(1, 2) for order in stored]
+    orders = tuple((part, np.count_nonzero(part, axis=2)[:, :, None].astype(np.float64)) for part in pieces)
     terms = np.count_nonzero(rows, axis=1)[:, None].astype(np.float64)
-    y, quadratic = _walk(weight, rows, products)
-    if 1 not in split:
-        turned = _walk(_exchanged(weight, split), _exchanged(rows, split), products)[1]
+    return Rows(split, orders, pieces[0] * pieces[0], terms)
+
+
+def weighted(weight: Floats, bias: Floats | None, rows: Rows) -> Sums:
+    """The sums of prepared rows with `weight` [F, K] and `bias` [F]; see `sums`.
+
+    Every product is a stack of small ones, which a linear algebra library leaves to one thread.
+    """
+    stored, terms = _pieces(weight), rows.terms
+    products: Floats = np.matmul(rows.squares, stored * stored).sum(axis=0)
+    y, quadratic = _walk(stored, rows.orders[0], terms, products)
+    for order in rows.orders[1:]:
+        turned = _walk(_pieces(_exchanged(weight, rows.split)), order, terms, products)[1]
         quadratic = np.maximum(quadratic, turned)
     quadratic = np.maximum(quadratic, terms * products / 6 + terms * y * y / 3)
     offset = np.zeros(len(weight)) if bias is None else bias
@@ -130,24 +164,28 @@ def _exchanged(matrix: Floats, split: tuple[int, int]) -> Floats:
     return matrix.reshape(-1, *split).swapaxes(1, 2).reshape(matrix.shape)
 
 
-def _walk(weight: Floats, rows: Floats, products: Floats) -> tuple[Floats, Floats]:
+def _pieces(matrix: Floats) -> Floats:
+    """A matrix [M, K] as P pieces of its columns, [P, k, M]; the last ones may be filled up with zeros."""
+    count = matrix.shape[1]
+    pieces = pieces_of(count)
+    missing = -count % pieces
+    filled = np.pad(matrix, ((0, 0), (0, missing))) if missing else matrix
+    return filled.reshape(len(matrix), pieces, (count + missing) // pieces).transpose(1, 2, 0)
+
+
+def _walk(
+    weight: Floats, rows: tuple[Floats, Floats], count: Floats, products: Floats
+) -> tuple[Floats, Floats]:
     """The sums without bias, and their squared partial sums.
 
     Between two cuts: a straight line, plus the random walk that the terms of a piece make around it.
     """
-    count = rows.shape[1]
-    pieces = min(PIECES, max(1, count // 8))
-    cuts = np.linspace(0, count, pieces + 1).astype(int)
-    total = np.zeros((len(rows), len(weight)))
-    quadratic = np.zeros_like(total)
-    for start, stop in pairwise(cuts):
-        piece = rows[:, start:stop]
-        after = total + piece @ weight[:, start:stop].T
-        terms = np.count_nonzero(piece, axis=1)[:, None]
-        quadratic += terms * (total * total + total * after + after * after) / 3
-        total = after
-    terms = np.count_nonzero(rows, axis=1)[:, None]
-    return total, quadratic + np.maximum(1, terms / pieces) * products / 6
+    pieces, terms = rows
+    after = np.matmul(pieces, weight)
+    np.cumsum(after, axis=0, out=after)
+    before = np.concatenate([np.zeros_like(after[:1]), after[:-1]])
+    quadratic = (terms * (before * before + before * after + after * after)).sum(axis=0) / 3
+    return after[-1], quadratic + np.maximum(1, count / len(pieces)) * products / 6
 
 
 def of_sums(found: Sums, arithmetic: Arithmetic, factor: float) -> Floats:

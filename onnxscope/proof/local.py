@@ -6,7 +6,7 @@ that went wrong. Source of the limits: `limits` for fully connected layers, `tai
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from onnxscope.proof.layers import FullyConnected, fully_connected
 from onnxscope.proof.limits import Arithmetic, Comparison
 from onnxscope.proof.links import HeadLink, LayerLink
 from onnxscope.proof.result import LayerResult
-from onnxscope.proof.windows import row_blocks, rows, windows
+from onnxscope.proof.windows import row_blocks, rows, rows_of, windows
 
 if TYPE_CHECKING:
     from onnxscope.proof.limits import Array, Floats
@@ -32,6 +32,10 @@ POOLS = {
     **dict.fromkeys(("MaxPool", "GlobalMaxPool", "ReduceMax"), "max"),
     "ReduceSum": "sum",
 }
+
+
+_TILE = 1 << 18
+"""Multiplications in one product of a piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,25 +225,58 @@ def dense(
     if any(_smaller(value, link.kernel, link.dilations) for value in maps):
         return _misfit(results[0])
     views = [windows(value, link.kernel, link.dilations) for value in maps]
+    spatial = len(link.kernel)
+    for view, result in zip(views, results, strict=True):
+        places, inner = view.shape[: 1 + spatial], view.shape[1 + spatial :]
+        if result.shape != (prod(places), layer.outputs) or prod(inner) != layer.inputs:
+            return _misfit(result)
     total, extra = Comparison(), layer.alpha != 1.0 or link.weight.how == "folded"
-    split = _split(layer.inputs, link)
-    for start in range(0, layer.outputs, layer.block_rows):
-        stop = min(start + layer.block_rows, layer.outputs)
-        weight = layer.block(start, stop)
-        bias = None if layer.bias is None else layer.bias[start:stop]
-        for view, result in zip(views, results, strict=True):
-            if result.shape != (prod(view.shape[: 1 + len(link.kernel)]), layer.outputs):
-                return _misfit(result)
-            for first, block in row_blocks(view, link.weight.axes if prod(link.kernel) > 1 else ()):
-                if block.shape[1] != layer.inputs:
-                    return _misfit(result)
-                found = limits.sums(weight, bias, np.asarray(block, np.float64), split)
+    split, axes = _split(layer.inputs, link), link.weight.axes if prod(link.kernel) > 1 else ()
+    height = tile_rows(layer.inputs, layer.step)
+    for stack, given in _stacked(views, results, axes):
+        tiles = [
+            (limits.prepared(stack[first : first + height], split), given[first : first + height])
+            for first in range(0, len(stack), height)
+        ]
+        for start, stop, weight in layer.blocks():
+            bias = None if layer.bias is None else layer.bias[start:stop]
+            for tile, part in tiles:
+                found = limits.weighted(weight, bias, tile)
                 if extra:  # a folded factor rounds every weight once more
                     found.quadratic[...] += found.squares
-                given = result[first : first + len(block), start:stop]
                 limit = limits.of_sums(found, arithmetic, factor)
-                total = total.merged(limits.compare(given, found.y, limit))
+                total = total.merged(limits.compare(part[:, start:stop], found.y, limit))
     return total
+
+
+def tile_rows(inputs: int, outputs: int) -> int:
+    """Rows of a tile, so that the products of its pieces stay small enough for a cache and one thread."""
+    return max(1, _TILE * limits.pieces_of(inputs) // max(1, inputs * outputs))
+
+
+def _stacked(
+    views: Sequence[Array], results: Sequence[Array], axes: Sequence[int]
+) -> Iterator[tuple[Floats, Array]]:
+    """The rows of all trials in float64 with their results, as many at once as fit a block.
+
+    A weight is read once per stack, so a large one, which has few rows, is read once.
+    """
+    held: list[tuple[Floats, Array]] = []
+    count = 0
+    for view, result in zip(views, results, strict=True):
+        for first, block in row_blocks(view, axes, result.shape[1]):
+            if held and count + len(block) > rows_of(max(block.shape[1], result.shape[1])):
+                yield _joined(held)
+                held, count = [], 0
+            held.append((np.asarray(block, np.float64), result[first : first + len(block)]))
+            count += len(block)
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[tuple[Floats, Array]]) -> tuple[Floats, Array]:
+    stack, results = zip(*held, strict=True)
+    return np.concatenate(stack), np.concatenate(results)
 
 
 def _smaller(value: Array, kernel: Sequence[int], dilations: Sequence[int]) -> bool:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import os
 
     import numpy as np
 
+    from onnxscope.proof.skeleton import Skeleton
+
+Runnable: TypeAlias = "bytes | str | os.PathLike[str] | Skeleton"
+"""A model for a runner: whole bytes, a path, or bytes whose weights lie in files of a folder."""
 Optimization = Literal["none", "basic", "extended", "all"]
 """onnxruntime's graph optimisation level; `none` also turns weight prepacking off, for exact checks."""
 
@@ -17,15 +21,15 @@ Optimization = Literal["none", "basic", "extended", "all"]
 class Runner(Protocol):
     """Runs a model on one provider; the worker process implements it.
 
-    `model` is a file path, or the bytes of a model whose external weights (if any) lie in the folder that
-    the runner was started for. `outputs` may name any value of the main graph, intermediate ones too; None
-    means the declared outputs. Sessions are kept by (model, outputs, optimization): asking again costs one
-    run. Raises RuntimeFailure where the runtime can't do it.
+    `model` is a file path, a skeleton, or the bytes of a model whose external weights (if any) lie in the
+    folder that the runner was started for. `outputs` may name any value of the main graph, intermediate ones
+    too; None means the declared outputs. Sessions are kept by (model, outputs, optimization): asking again
+    costs one run. Raises RuntimeFailure where the runtime can't do it.
     """
 
     def run(
         self,
-        model: bytes | str | os.PathLike[str],
+        model: Runnable,
         feeds: dict[str, np.ndarray[Any, Any]],
         outputs: Sequence[str] | None = None,
         *,

@@ -34,6 +34,7 @@ class Sessions:
         self._note = note
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._models: dict[str, bytes] = {}
+        self._watched: dict[tuple[str, str, str], providers.Placement] = {}
         note("start")
         self._ort = runtime.require()
         self._ort.set_default_logger_severity(3)
@@ -56,29 +57,45 @@ class Sessions:
         optimization: str,
         provider: runtime.Provider,
         folder: str,
+        watch: str = "",
     ) -> dict[str, Any]:
-        """Values by name; `model` is a path, or `#key` of bytes given to `keep`."""
-        session = self._session(model, outputs, optimization, provider, folder)
+        """Values by name; `model` is a path, or `#key` of bytes given to `keep`.
+
+        `watch` is a scratch folder for the profile of a session's first run; "" for none.
+        """
+        seen = (model, optimization, provider.asked)
+        watch = "" if seen in self._watched else watch
+        session = self._session(model, outputs, optimization, provider, folder, watch)
         names = list(outputs) if outputs is not None else [value.name for value in session.get_outputs()]
         self._note("run")
-        return dict(zip(names, session.run(names, feeds), strict=True))
+        found = dict(zip(names, session.run(names, feeds), strict=True))
+        if watch:
+            self._watched[seen] = self._placement(session)
+        return found
 
     def profile(
-        self, model: str, feeds: dict[str, Any], provider: runtime.Provider, optimization: str
+        self,
+        model: str,
+        feeds: dict[str, Any],
+        provider: runtime.Provider,
+        optimization: str,
+        scratch: str = "",
     ) -> providers.Placement:
         """Where each node of one run really ran, from onnxruntime's own profile."""
         self._note("profile")
-        with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder:
-            options = self._options(optimization)
-            options.enable_profiling = True
-            options.profile_file_prefix = os.path.join(folder, "profile")
-            session = self._create(model, None, options, provider, "")
-            try:
-                session.run(None, feeds)
-            finally:
-                path = session.end_profiling()
-            with open(path, encoding="utf-8", errors="replace") as file:
-                return providers.placement(file.read(), tuple(session.get_providers()))
+        seen = (model, optimization, provider.asked)
+        if seen not in self._watched:
+            with tempfile.TemporaryDirectory(prefix="onnxscope-", dir=scratch or None) as folder:
+                self.run(model, feeds, None, optimization, provider, "", folder)
+        return self._watched[seen]
+
+    def _placement(self, session: Any) -> providers.Placement:
+        """End the profile of a session and read it."""
+        path = session.end_profiling()
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read()
+        os.unlink(path)
+        return providers.placement(text, tuple(session.get_providers()))
 
     def latency(
         self,
@@ -119,18 +136,30 @@ class Sessions:
         return peak_memory()
 
     def _session(
-        self, model: str, outputs: Sequence[str] | None, level: str, provider: runtime.Provider, folder: str
+        self,
+        model: str,
+        outputs: Sequence[str] | None,
+        level: str,
+        provider: runtime.Provider,
+        folder: str,
+        watch: str = "",
     ) -> Any:
         names = None if outputs is None else tuple(outputs)
         stamp = os.stat(model).st_mtime_ns if not model.startswith("#") else 0
         key = (model, stamp, names, level, provider.asked, folder)
-        if key in self._kept:
+        if watch:  # a profile can only be asked for at the start
+            self._kept.pop(key, None)
+        elif key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
         while len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
         self._note("session")
-        session = self._create(model, names, self._options(level), provider, folder)
+        options = self._options(level)
+        if watch:
+            options.enable_profiling = True
+            options.profile_file_prefix = os.path.join(watch, "profile")
+        session = self._create(model, names, options, provider, folder)
         self._kept[key] = session
         return session
 

@@ -16,7 +16,7 @@ from onnxscope.files.encode import model_tensors
 from onnxscope.files.external import ExternalData
 from onnxscope.files.read import load
 from onnxscope.graph import Model, Node
-from onnxscope.proof import inputs, limits, links, matching
+from onnxscope.proof import inputs, limits, links, local, matching
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.interface import InputPair, Interface, compare
 from onnxscope.proof.limits import Arithmetic
@@ -79,6 +79,11 @@ class Setting:
     def ranges(self) -> dict[str, tuple[int, int]]:
         """Lowest and highest value of integer inputs that are indices."""
         return inputs.ranges_of(self.facts, self.inputs)
+
+    @cached_property
+    def steps(self) -> tuple[local.Step, ...]:
+        """What the local check recomputes; () for any other pair than a conversion."""
+        return local.plan(self.facts, self.candidate, self.heads) if self.heads else ()
 
     @cached_property
     def heavy(self) -> bool:
@@ -174,21 +179,33 @@ class Pair:
         if self.setting.heavy:
             self.first.worker.call("forget")
 
-    def original(self, feeds: Feeds, names: list[str] | None, level: Optimization) -> dict[str, Any]:
-        """Values of the original. Raises RuntimeFailure, naming the file."""
-        return named(self.first, self.setting.request.original, feeds, names, level)
+    def original(
+        self, feeds: Feeds, names: list[str] | None, level: Optimization, *, watch: bool = False
+    ) -> dict[str, Any]:
+        """Values of the original; `watch` keeps its placement. Raises RuntimeFailure, naming the file."""
+        return named(self.first, self.setting.request.original, feeds, names, level, self._scratch(watch))
 
-    def candidate(self, feeds: Feeds, names: list[str] | None, level: Optimization) -> dict[str, Any]:
-        """Values of the candidate. Raises RuntimeFailure, naming the file."""
-        return named(self.second, self.setting.request.candidate, feeds, names, level)
+    def candidate(
+        self, feeds: Feeds, names: list[str] | None, level: Optimization, *, watch: bool = False
+    ) -> dict[str, Any]:
+        """Values of the candidate; see `original`."""
+        return named(self.second, self.setting.request.candidate, feeds, names, level, self._scratch(watch))
+
+    def _scratch(self, watch: bool) -> str:
+        return self.setting.folder if watch else ""
 
 
 def named(
-    runner: ProviderRunner, path: str, feeds: Feeds, names: list[str] | None, level: Optimization
+    runner: ProviderRunner,
+    path: str,
+    feeds: Feeds,
+    names: list[str] | None,
+    level: Optimization,
+    watch: str = "",
 ) -> dict[str, Any]:
     """One run of a file. Raises RuntimeFailure, naming the file and, where it fails unfused too, the node."""
     try:
-        return runner.run(path, feeds, names, optimization=level)
+        return runner.run(path, feeds, names, optimization=level, watch=watch)
     except RuntimeFailure as error:
         failure = error
     if level != "none" and runner.worker.alive:

@@ -40,7 +40,8 @@ def skeleton(model: Model, outputs: Sequence[str] | None = None, *, here: str = 
     """
     model = _large_constants_as_initializers(_with_outputs(model, outputs))
     folder, name = _home(model)
-    tensors = tuple(_left_in_file(tensor, name) for tensor in model.graph.tensors)
+    real = os.path.join(folder, name)
+    tensors = tuple(_left_in_file(tensor, real, name) for tensor in model.graph.tensors)
     model = replace(model, graph=replace(model.graph, tensors=tensors))
     external = _external(model.graph)
     if not here and any(os.path.realpath(folder) not in _folders(data) for data in external):
@@ -52,15 +53,24 @@ def skeleton(model: Model, outputs: Sequence[str] | None = None, *, here: str = 
 
 
 def _home(model: Model) -> tuple[str, str]:
-    """Folder and name of the model's real file (runtimes refuse weights behind a symbolic link)."""
-    return os.path.split(os.path.realpath(model.path)) if model.path not in ("", "-") else ("", "")
+    """Folder and name of the file that holds the weights, every link resolved (runtimes refuse links).
+
+    A model that was made of another one in memory has no path of its own, and its weights lie where the
+    other's do.
+    """
+    stored = (tensor.storage for tensor in model.graph.tensors if _range(tensor) is not None)
+    first = next((cast("RawData | TypedData", storage).source.real for storage in stored), "")
+    path = os.path.realpath(model.path) if model.path not in ("", "-") else first
+    return os.path.split(path)
 
 
-def _left_in_file(tensor: Tensor, name: str) -> Tensor:
-    """The tensor as a reference to where its numbers lie in the model file, if they are many and lie so."""
+def _left_in_file(tensor: Tensor, real: str, name: str) -> Tensor:
+    """The tensor as a reference to where its numbers lie in the file `real`, if they are many and lie so."""
     size = tensor.nbytes or 0
     found = _range(tensor)
     if not name or size < THRESHOLD or found is None or found[1] != size:
+        return tensor
+    if cast("RawData | TypedData", tensor.storage).source.real != real:
         return tensor
     if found[0] % 4 and platform.machine().lower() not in ("x86_64", "amd64"):
         return tensor  # other processors may not load floats from unaligned addresses

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from onnxscope import dtypes
 from onnxscope.analysis.spatial import closed_forms
 from onnxscope.errors import RuntimeFailure
 from onnxscope.expr import Expr, bind, symbols
-from onnxscope.proof import given, inputs, jitter
+from onnxscope.graph import Model
+from onnxscope.proof import given, inputs, jitter, local, noise
 from onnxscope.proof.compare import Tally, aligned, tolerance
-from onnxscope.proof.extract import runnable
+from onnxscope.proof.extract import cut, runnable
 from onnxscope.proof.inputs import Draw, Feeds
 from onnxscope.proof.limits import DELTA, Arithmetic
 from onnxscope.proof.result import OutputResult, Trial
+from onnxscope.proof.runner import Runnable
 from onnxscope.proof.setting import Pair, Setting
 
 USUAL_SIZES = (224, 32, 28, 64, 48, 24, 96, 112, 128, 160, 192, 227, 240, 256, 299, 320, 384, 512)
 """Input heights and widths to try where a file doesn't tell which it takes."""
 _LARGEST = 4096
+HEADS = 4
+"""Up to so many heads of a heavy conversion, the values that their checks need come from the trials' runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +57,8 @@ def planned(pair: Pair) -> list[Draw]:
     setting = pair.setting
     if setting.request.inputs is not None:
         return list(given.trials(setting.request.inputs, setting.inputs, setting.request.seed))
-    sizes = usable_sizes(pair)
     count, seed = setting.request.trials, setting.request.seed
-    found = list(inputs.draws(setting.inputs, count, seed, sizes))
-    return _with_free_batch(pair, found)
-
-
-def _with_free_batch(pair: Pair, found: list[Draw]) -> list[Draw]:
-    """Where a declared batch symbol is in truth baked into the graph, only the batch that runs is kept."""
-    accepted: dict[tuple[object, ...], bool] = {}
-    for draw in found:
-        if draw.key not in accepted:
-            accepted[draw.key] = _runs(pair, draw) is not None
-    kept = [draw for draw in found if accepted[draw.key]]
-    return kept or found
+    return list(inputs.draws(setting.inputs, count, seed, usable_sizes(pair)))
 
 
 def usable_sizes(pair: Pair) -> list[dict[str, int]]:
@@ -146,14 +139,8 @@ def _both(pair: Pair, feeds: Feeds, names: list[str]) -> tuple[dict[str, Any], d
 
 def compared(pair: Pair) -> Outcome:
     """Run and compare every trial. Raises RuntimeFailure where the runtime can't."""
-    setting = pair.setting
-    names = list(setting.interface.outputs)
-    drawn: list[Drawn] = []
-    for draw in planned(pair):
-        setting.progress(f"{draw.family}, seed {draw.seed}")
-        feeds = inputs.feeds(draw, setting.inputs, setting.ranges)
-        left, right = _both(pair, feeds, names)
-        drawn.append(Drawn(draw, feeds, left, right))
+    names = list(pair.setting.interface.outputs)
+    drawn = _drawn(pair, planned(pair))
     values = sum(_size(trial.original[name]) for trial in drawn for name in names)
     tallies = {name: Tally(name) for name in names}
     bounds = _bounds(pair, drawn, names, max(1, values))
@@ -167,6 +154,68 @@ def compared(pair: Pair) -> Outcome:
     worst = shares.index(max(shares)) if shares else 0
     trials = tuple(Trial(t.draw.seed, t.draw.family, dict(t.draw.shapes)) for t in drawn)
     return Outcome(trials, tuple(tally.result() for tally in tallies.values()), tuple(drawn), values, worst)
+
+
+def _drawn(pair: Pair, draws: Sequence[Draw]) -> list[Drawn]:
+    """Both models on every draw, one model after the other: only one has its weights in memory.
+
+    Where a declared batch symbol is in truth baked into the graph, only the batches that run are kept.
+    """
+    setting = pair.setting
+    feeds = [inputs.feeds(draw, setting.inputs, setting.ranges) for draw in draws]
+    left = _outputs(pair, pair.original, draws, feeds, _watched(pair, setting.original))
+    kept = [place for place, found in enumerate(left) if found is not None]
+    draws, feeds = [draws[place] for place in kept], [feeds[place] for place in kept]
+    names = _watched(pair, setting.candidate)
+    if setting.heavy and len(setting.heads) <= HEADS and not setting.common:
+        names = list(dict.fromkeys([*names, *local.names(setting.steps, setting.heads)]))
+    right = _outputs(pair, pair.candidate, draws, feeds, names)
+    right = [None if values is None else setting.at_common(values) for values in right]
+    rows = zip(draws, feeds, [left[place] for place in kept], right, strict=True)
+    return [Drawn(draw, fed, a, b) for draw, fed, a, b in rows if a is not None and b is not None]
+
+
+def _watched(pair: Pair, model: Model) -> list[str]:
+    """What to fetch of a model: its outputs; of a heavy conversion also the maps in front of its heads."""
+    setting = pair.setting
+    names = list(setting.interface.outputs)
+    if setting.heavy and len(setting.heads) <= HEADS:
+        names += [head.feature_map for head in setting.heads if head.feature_map in model.graph.producers]
+    return list(dict.fromkeys(names))
+
+
+def _outputs(
+    pair: Pair,
+    run: Callable[..., dict[str, Any]],
+    draws: Sequence[Draw],
+    feeds: Sequence[Feeds],
+    names: list[str],
+) -> list[dict[str, Any] | None]:
+    """Values of every draw; None for a draw whose shapes the model refuses, where it takes others.
+
+    Raises RuntimeFailure where it takes none, where a file of the user's doesn't run, or after a crash.
+    """
+    found: list[dict[str, Any] | None] = []
+    taken: dict[tuple[object, ...], RuntimeFailure | None] = {}
+    for draw, values in zip(draws, feeds, strict=True):
+        pair.setting.progress(f"{draw.family}, seed {draw.seed}")
+        if taken.get(draw.key) is not None:
+            found.append(None)
+            continue
+        try:
+            found.append(run(values, names, pair.level, watch=True))
+        except RuntimeFailure as error:
+            if draw.key in taken or draw.given or not pair.first.worker.alive:
+                raise
+            taken[draw.key] = error
+            found.append(None)
+        else:
+            taken[draw.key] = None
+    pair.relieve()
+    refused = [error for error in taken.values() if error is not None]
+    if refused and all(answer is None for answer in found):
+        raise refused[0]
+    return found
 
 
 def _size(value: Any) -> int:
@@ -186,7 +235,7 @@ class _Limits:
         self._arithmetic = pair.setting.arithmetic(tf32=pair.tf32)
         self._source = "0 steps at optimisation level none: 4u max|y|, u = 2^-24"
         if not (self._own or self._steps):
-            self._runs = jittered_runs(pair, drawn, names, self._arithmetic)
+            self._runs, words = jittered_runs(pair, drawn, names, self._arithmetic)
             self._source = jitter.limit_from(
                 pair.setting.original,
                 len(self._runs),
@@ -194,6 +243,7 @@ class _Limits:
                 values=values,
                 arithmetic=self._arithmetic,
             )
+            self._source += words
             if pair.level == "basic":
                 self._source += "; basic optimisation, no prepacking"
 
@@ -235,25 +285,58 @@ def _items(value: Any) -> list[Any]:
 
 def jittered_runs(
     pair: Pair, drawn: Sequence[Drawn], names: Sequence[str], arithmetic: Arithmetic
-) -> list[list[dict[str, Any]]]:
-    """Outputs of the jittered originals, by run and trial; [] where no weight can be jittered."""
+) -> tuple[list[list[dict[str, Any]]], str]:
+    """Outputs of the jittered originals, by run and trial, and what was jittered, in words.
+
+    [] where no weight can be jittered. Where both models gave the same bits in front of the heads, rounding
+    can differ only behind them, and only that part is jittered.
+    """
     setting = pair.setting
     if not drawn or not jitter.weights(setting.original):
-        return []
+        return [], ""
     smallest = min((_size(drawn[0].original[name]) for name in names), default=0)
-    pair.relieve()
+    part, feeds, words = _behind(setting, drawn, names)
+    count = jitter.RUNS if words else jitter.runs_for(smallest)
     found: list[list[dict[str, Any]]] = []
-    for run in range(jitter.runs_for(smallest)):
+    for run in range(count):
         setting.progress(f"jittered weights, run {run + 1}")
-        changed = jitter.jittered(setting.original, arithmetic, seed=setting.request.seed, run=run)
+        changed, carried = noise.jittered(part, arithmetic, seed=setting.request.seed, run=run)
         model = runnable(changed, setting.folder)
-        found.append([pair.first.run(model, trial.feeds, names, optimization=pair.level) for trial in drawn])
+        found.append(
+            [pair.first.run(model, values, list(names), optimization=pair.level) for values in feeds]
+        )
         discard(model)
         pair.relieve()
-    return found
+        words += carried if not run else ""
+    return found, words
 
 
-def discard(model: bytes | str) -> None:
+def _behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tuple[Model, list[Feeds], str]:
+    """The part of the original that can round its own way, its inputs in every trial, and that in words."""
+    heads = [head.feature_map for head in setting.heads]
+    maps = [name for name in dict.fromkeys(heads) if all(_same_bits(trial, name) for trial in drawn)]
+    whole = [trial.feeds for trial in drawn]
+    if not maps:
+        return setting.original, whole, ""
+    codes = {name: dtypes.BY_NAME[drawn[0].original[name].dtype.name].code for name in maps}
+    part = cut(setting.original, codes, names)
+    asked = {info.name for info in part.graph.inputs}
+    feeds = [
+        {name: value for name, value in (*trial.feeds.items(), *trial.original.items()) if name in asked}
+        for trial in drawn
+    ]
+    return part, feeds, f"; only behind {', '.join(maps)}, where both models still have the same bits"
+
+
+def _same_bits(trial: Drawn, name: str) -> bool:
+    """Whether a value was fetched from both models and is the same in every bit."""
+    left, right = trial.original.get(name), trial.candidate.get(name)
+    if not isinstance(left, np.ndarray) or not isinstance(right, np.ndarray) or left.shape != right.shape:
+        return False
+    return left.dtype == right.dtype and left.tobytes() == right.tobytes()
+
+
+def discard(model: Runnable) -> None:
     """Remove the files of a model that `runnable` wrote."""
     import contextlib
     import os

@@ -15,6 +15,7 @@ from onnxscope.proof.compare import Tally, aligned, tolerance
 from onnxscope.proof.extract import runnable
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.result import LayerResult
+from onnxscope.proof.runner import Runnable
 from onnxscope.proof.setting import Pair
 from onnxscope.proof.trials import Drawn, discard
 
@@ -95,7 +96,7 @@ def _cause(
     return f"{what}: {made} ({errors})"
 
 
-def _jittered(pair: Pair) -> list[bytes | str]:
+def _jittered(pair: Pair) -> list[Runnable]:
     setting = pair.setting
     request = setting.request
     if request.rtol is not None or request.atol is not None or not jitter.weights(setting.original):
@@ -126,7 +127,7 @@ def _chunks(pair: Pair, names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _chunk(
-    pair: Pair, feeds: Feeds, names: list[str], models: Sequence[bytes | str], values: int
+    pair: Pair, feeds: Feeds, names: list[str], models: Sequence[Runnable], values: int
 ) -> dict[str, Tally]:
     left = pair.original(feeds, names, "none")
     right = pair.setting.at_common(pair.candidate(feeds, names, "none"))

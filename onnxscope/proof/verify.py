@@ -188,8 +188,8 @@ def _use(pair: Pair, asked: str, drawn: Sequence[Drawn]) -> ProviderUse:
     request, feeds = pair.setting.request, drawn[0].feeds
     pair.setting.progress("profile")
     placed = (
-        pair.first.profile(request.original, feeds, pair.level),
-        pair.second.profile(request.candidate, feeds, pair.level),
+        pair.first.profile(request.original, feeds, pair.level, pair.setting.folder),
+        pair.second.profile(request.candidate, feeds, pair.level, pair.setting.folder),
     )
     original = providers.use_of(asked, pair.first.provider, placed[0])
     candidate = providers.use_of(asked, pair.second.provider, placed[1])
@@ -220,17 +220,17 @@ def _exact(pair: Pair) -> list[LayerResult]:
 def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
     """Each layer of the original in float64 from the candidate's own input to it."""
     setting = pair.setting
-    steps = local.plan(setting.facts, setting.candidate, setting.heads) if setting.heads else ()
-    if not steps:
+    if not setting.steps:
         return []
     setting.progress("layers in float64")
-    names, provider = list(local.names(steps, setting.heads)), pair.second.provider
-    drawn = [pair.candidate(trial.feeds, names, pair.level) for trial in outcome.drawn[:LOCAL_TRIALS]]
+    names, provider = list(local.names(setting.steps, setting.heads)), pair.second.provider
+    drawn = [_inside(pair, trial, names) for trial in outcome.drawn[:LOCAL_TRIALS]]
     drawn += _on_small_map(pair, outcome.drawn[0].draw, names)
+    pair.relieve()
     drawn = [local.unfolded(setting.heads, values) for values in drawn]
     found = local.check(
         setting.original,
-        steps,
+        setting.steps,
         drawn,
         pair.second,
         replace(setting.arithmetic(tf32=provider.tf32), absolute=not provider.on_cpu),
@@ -238,6 +238,13 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
     )
     notes.extend(found.notes)
     return list(found.layers)
+
+
+def _inside(pair: Pair, trial: Drawn, names: list[str]) -> dict[str, Any]:
+    """The candidate's values of those names in a trial; a heavy model's run has fetched them already."""
+    if trial.candidate.keys() >= set(names):
+        return trial.candidate
+    return pair.candidate(trial.feeds, names, pair.level)
 
 
 def _on_small_map(pair: Pair, native: Draw, names: list[str]) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from onnxscope.proof.limits import Array
 
-_BLOCK = 1 << 24
-"""Numbers of one block of rows: 64 MB in float32."""
+_BLOCK = 1 << 21
+"""Numbers of one block of rows: 16 MB in float64."""
 
 
 def windows(value: Array, kernel: Sequence[int], dilations: Sequence[int] = ()) -> Array:
@@ -28,18 +28,24 @@ def windows(value: Array, kernel: Sequence[int], dilations: Sequence[int] = ()) 
     return np.moveaxis(view[thin], 1, 1 + len(kernel))
 
 
-def row_blocks(view: Array, axes: Sequence[int] = ()) -> Iterator[tuple[int, Array]]:
+def rows_of(width: int) -> int:
+    """Rows of a block of that many numbers each; at least 1."""
+    return max(1, _BLOCK // max(1, width))
+
+
+def row_blocks(view: Array, axes: Sequence[int] = (), outputs: int = 0) -> Iterator[tuple[int, Array]]:
     """Windows [N, *S', C, *kernel] as blocks of rows [r, K]: (index of the first row, block).
 
     `axes` is the order that the original flattens the map's axes in: (1, 2, 3) is channels first (the
-    default), (2, 3, 1) channels last. Only one block is in memory at a time.
+    default), (2, 3, 1) channels last. A block is small enough that its `outputs` results are no more than a
+    block either; only one is in memory at a time.
     """
     spatial = (view.ndim - 2) // 2
     places = view.shape[: 1 + spatial]
     inner = view.shape[1 + spatial :]
     order = tuple(axis - 1 for axis in axes) or tuple(range(len(inner)))
     count, width = prod(places), prod(inner)
-    size = max(1, _BLOCK // max(1, width))
+    size = rows_of(max(width, outputs))
     for start in range(0, count, size):
         flat = np.arange(start, min(start + size, count))
         block = view[np.unravel_index(flat, places)]

@@ -19,17 +19,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any
 
 from onnxscope.complaints import plain
 from onnxscope.errors import OnnxscopeError, RuntimeFailure
+from onnxscope.proof.skeleton import Skeleton
 from onnxscope.runtime import Provider
 
 if TYPE_CHECKING:
     import numpy as np
 
     from onnxscope.proof.providers import Placement
-    from onnxscope.proof.runner import Optimization
+    from onnxscope.proof.runner import Optimization, Runnable
 
 _HEADER = struct.Struct("<Q")
 _START = "import sys; sys.path[:] = {path!r}; from onnxscope.proof.worker import serve; serve({limit!r})"
@@ -209,34 +211,41 @@ class ProviderRunner:
 
     def run(
         self,
-        model: bytes | str | os.PathLike[str],
+        model: Runnable,
         feeds: dict[str, np.ndarray[Any, Any]],
         outputs: Sequence[str] | None = None,
         *,
         optimization: Optimization = "all",
+        watch: str = "",
     ) -> dict[str, Any]:
-        """Values by name; see `runner.Runner`. Raises RuntimeFailure."""
-        source = self.worker.hold(model) if isinstance(model, bytes) else os.fspath(model)
+        """Values by name; see `runner.Runner`. Raises RuntimeFailure.
+
+        With `watch`, a scratch folder, the session's first run is profiled, and `profile` needs no other one.
+        """
+        source, folder = self._given(model)
         names = None if outputs is None else list(outputs)
-        found: dict[str, Any] = self.worker.call(
-            "run",
-            source,
-            feeds,
-            names,
-            optimization,
-            self.provider,
-            self._folder,
-            provider=self.provider.name,
-        )
+        asked = (source, feeds, names, optimization, self.provider, folder, watch)
+        found: dict[str, Any] = self.worker.call("run", *asked, provider=self.provider.name)
         return found
 
+    def _given(self, model: Runnable) -> tuple[str, str]:
+        """What the worker takes for a model, and the folder of weights outside of it."""
+        if isinstance(model, bytes):
+            return self.worker.hold(model), self._folder
+        if isinstance(model, Skeleton):
+            return self.worker.hold(model.data), model.folder
+        return os.fspath(model), self._folder
+
     def profile(
-        self, model: str | os.PathLike[str], feeds: dict[str, Any], optimization: Optimization = "all"
+        self,
+        model: str | os.PathLike[str],
+        feeds: dict[str, Any],
+        optimization: Optimization = "all",
+        scratch: str = "",
     ) -> Placement:
-        """Where each node runs. Raises RuntimeFailure."""
-        found: Placement = self.worker.call(
-            "profile", os.fspath(model), feeds, self.provider, optimization, provider=self.provider.name
-        )
+        """Where each node runs; the profile's file is kept in `scratch` meanwhile. Raises RuntimeFailure."""
+        asked = (os.fspath(model), feeds, self.provider, optimization, scratch)
+        found: Placement = self.worker.call("profile", *asked, provider=self.provider.name)
         return found
 
 
@@ -276,6 +285,8 @@ def serve(memory: int | None = None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_take, args=(requests,), daemon=True).start()
+    with contextlib.suppress(BaseException):  # what fails here fails again below, where it is an answer
+        import_module("onnxscope.proof.session").runtime.require()
     sessions: Any = None
     while True:
         method, arguments = requests.get()

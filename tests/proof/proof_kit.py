@@ -10,6 +10,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 from onnxscope.files.read import loads
+from onnxscope.proof.skeleton import Skeleton
 from onnxscope.rewrite.plan import PROVENANCE
 
 FAMILIES = ("signed", "positive", "uniform", "onehot", "large", "tiny", "zeros", "aligned", "halves")
@@ -40,6 +41,10 @@ class Runner:
         options.intra_op_num_threads = 1
         options.log_severity_level = 4
         options.graph_optimization_level = _LEVELS[optimization]
+        if isinstance(model, Skeleton):
+            key = "session.model_external_initializers_file_folder_path"
+            options.add_session_config_entry(key, model.folder)
+            model = model.data
         if isinstance(model, bytes) and outputs is not None:
             proto = onnx.load_from_string(model)
             declared = {value.name: value for value in proto.graph.output}

@@ -79,8 +79,8 @@ def test_what_happens_to_the_child_is_one_error(action, words):
 
 
 def test_a_hang_ends_at_the_time_out():
-    with Worker(0.5, command=stub("time.sleep(60)")) as worker:
-        with pytest.raises(RuntimeFailure, match=r"no answer for 0\.5 s while creating the session") as error:
+    with Worker(3, command=stub("time.sleep(60)")) as worker:
+        with pytest.raises(RuntimeFailure, match=r"no answer for 3 s while creating the session") as error:
             worker.call("run", provider="X")
         assert "--timeout" in error.value.help
         assert gone(worker.pid)
