@@ -17,6 +17,10 @@ NOTE = (
     "float16: the saved files are compared with the limits of float16, and their float32 twins (the same "
     "numbers in a wider type) with those of float32"
 )
+ROUNDED = (
+    "only one model is in half precision: in the float32 twins the other's weights are rounded as its are, so "
+    "they show everything else; what rounding the weights costs shows in the saved files"
+)
 UNRUNNABLE = (
     "bfloat16: onnxruntime has no kernels for it on the CPU, so the saved files were not run; their float32 "
     "twins (the same numbers in a wider type) were"
@@ -26,6 +30,11 @@ UNRUNNABLE = (
 def narrow(pair: Pair) -> bool:
     """Whether either model computes in float16 or bfloat16."""
     return twin.is_narrow(pair.setting.original) or twin.is_narrow(pair.setting.candidate)
+
+
+def mixed(pair: Pair) -> bool:
+    """Whether only one of the models is narrow."""
+    return twin.is_narrow(pair.setting.original) != twin.is_narrow(pair.setting.candidate)
 
 
 def unrunnable(pair: Pair) -> bool:
@@ -39,10 +48,15 @@ def _bfloat16(model: Model) -> bool:
 
 
 def twins(pair: Pair) -> Pair:
-    """The pair of float32 twins, written to the scratch folder and read again."""
+    """The pair of float32 twins, written to the scratch folder and read again.
+
+    Where only one model is narrow, the other's weights are rounded as its are.
+    """
     setting = pair.setting
     paths = [os.path.join(setting.folder, f"{name}.twin.onnx") for name in ("original", "candidate")]
-    for model, path in zip((setting.original, setting.candidate), paths, strict=True):
+    original, candidate = setting.original, setting.candidate
+    both = twin.rounded_like(original, candidate), twin.rounded_like(candidate, original)
+    for model, path in zip(both, paths, strict=True):
         save(twin.float32_twin(model), path, force=True)
     request = replace(setting.request, original=paths[0], candidate=paths[1])
     return replace(pair, setting=opened(request, setting.folder, setting.progress))

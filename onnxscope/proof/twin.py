@@ -56,6 +56,49 @@ class Widened:
         return np.ascontiguousarray(wide).reshape(-1).view(np.uint8).data
 
 
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """The numbers of a wide tensor rounded to a narrow type, in the wide one, when they are asked for."""
+
+    tensor: Tensor
+    narrow: int
+    """Element type that they are rounded to."""
+
+    @property
+    def kind(self) -> str:
+        """`raw`."""
+        return "raw"
+
+    @property
+    def location(self) -> str:
+        """In memory."""
+        return f"rounded {self.tensor.name}"
+
+    def view(self) -> memoryview:
+        """Little-endian numbers of the tensor's own type."""
+        wide = self.tensor.array()
+        with np.errstate(over="ignore"):
+            rounded = wide.astype(dtypes.BY_CODE[self.narrow].numpy).astype(wide.dtype)
+        return np.ascontiguousarray(rounded).reshape(-1).view(np.uint8).data
+
+
+def rounded_like(model: Model, other: Model) -> Model:
+    """The model with each weight rounded to the type of its namesake in `other`, where that is narrower.
+
+    So a conversion to half precision is compared with what it had to make of the weights.
+    """
+    theirs = other.graph.initializers
+
+    def changed(tensor: Tensor) -> Tensor:
+        twin = theirs.get(tensor.name)
+        if twin is None or twin.dtype not in NARROW or tensor.dtype not in (dtypes.FLOAT, dtypes.DOUBLE):
+            return tensor
+        return replace(tensor, storage=Rounded(tensor, twin.dtype), external=(), origin=None)
+
+    tensors = tuple(changed(tensor) for tensor in model.graph.tensors)
+    return replace(model, graph=replace(model.graph, tensors=tensors))
+
+
 def is_narrow(model: Model) -> bool:
     """Whether any weight, input or output is float16 or bfloat16."""
     graph = model.graph

@@ -135,7 +135,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
         outcome, layers = _compared(pair, notes)
         outputs = outcome.outputs
         if halves.narrow(pair):
-            notes.append(halves.NOTE)
+            notes += [halves.NOTE, *([halves.ROUNDED] if halves.mixed(pair) else [])]
             wider, more = _compared(halves.twins(pair), notes)
             outputs += halves.labelled(wider.outputs)
             layers += [replace(layer, name=f"{layer.name} (float32 twin)") for layer in more]

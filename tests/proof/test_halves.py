@@ -46,3 +46,36 @@ def test_twins_see_what_half_precision_hides(tmp_path, kind, dtype, outputs):
     found = verify(Request(right, wrong, trials=1))
     assert not found.equivalent
     assert not found.runs[0].outputs[-1].ok
+
+
+def wide(path, weight):
+    """The same product in float32."""
+    info = helper.make_tensor_value_info
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    tensor = numpy_helper.from_array(weight, "w")
+    graph = helper.make_graph([node], "g", [info("x", 1, ["N", 64])], [info("y", 1, ["N", 8])], [tensor])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return str(path)
+
+
+def test_a_conversion_to_half_precision_is_compared_with_rounded_weights(tmp_path):
+    """Every weight is off by its rounding, which float32 limits would fail; a wrong weight still shows."""
+    weight = np.random.default_rng(1).standard_normal((64, 8)).astype(np.float32)
+    original = wide(tmp_path / "a.onnx", weight)
+    found = verify(Request(original, saved(tmp_path / "b.onnx", 10, weight, "float16"), trials=1))
+    saved_row, twin_row = found.runs[0].outputs
+    assert found.equivalent
+    assert saved_row.max_abs > 0
+    assert twin_row.max_abs == 0
+    assert any("rounded as its are" in note for note in found.notes)
+    wrong = weight.copy()
+    wrong.flat[np.argmin(np.abs(weight))] = 0
+    found = verify(Request(original, saved(tmp_path / "c.onnx", 10, wrong, "float16"), trials=1))
+    assert [row.ok for row in found.runs[0].outputs] == [True, False]
+
+
+def test_weights_through_float16_in_a_float32_file_are_a_change(tmp_path):
+    weight = np.random.default_rng(1).standard_normal((64, 8)).astype(np.float32)
+    narrow = weight.astype(np.float16).astype(np.float32)
+    pair = wide(tmp_path / "a.onnx", weight), wide(tmp_path / "b.onnx", narrow)
+    assert not verify(Request(*pair, trials=1)).equivalent
