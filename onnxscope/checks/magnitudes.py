@@ -116,8 +116,8 @@ class Magnitudes:
     def _range(self, raw: np.ndarray) -> tuple[int, int]:
         """Smallest and largest magnitude of a block (0 for the smallest where that isn't known).
 
-        Straight from the bits: two's complement orders positive floats upwards and negative ones downwards, so
-        that no mask, which would write, is needed.
+        Straight from the bits: two's complement orders positive floats upwards and negative ones downwards,
+        so that no mask, which would write, is needed.
         """
         if self.dtype.kind in ("uint", "bool"):
             return int(raw.min()), int(raw.max())
@@ -133,14 +133,14 @@ class Magnitudes:
     def _magnitudes(self, raw: np.ndarray) -> np.ndarray:
         import numpy as np
 
+        found: np.ndarray = raw
         if self.floating:
             if self.scratch.size < raw.size:
                 self.scratch = np.empty(raw.size, self.unsigned)
-            return np.bitwise_and(raw, self.mask, out=self.scratch[: raw.size])
-        magnitudes: np.ndarray = (
-            np.abs(raw.view(self.signed)).view(self.unsigned) if self.dtype.kind == "int" else raw
-        )
-        return magnitudes
+            found = np.bitwise_and(raw, self.mask, out=self.scratch[: raw.size])
+        elif self.dtype.kind == "int":
+            found = np.abs(raw.view(self.signed)).view(self.unsigned)
+        return found
 
     def _counted(self, found: np.ndarray, top: int) -> int:
         """Count what is special in a block that holds such numbers; returns its largest finite magnitude."""
