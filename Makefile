@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 help:
 	@echo 'make report   set up $(VENV) and run: onnxscope report $(MODEL)   (MODEL=path for another file)'
 	@echo 'make test     set up $(VENV) with the test tools and run pytest'
-	@echo 'make test-providers   the tests that need other providers, each in an environment of its own'
+	@echo 'make test-providers   OpenVINO and WebGPU for real, each in an environment of its own (ARGS=webgpu for one)'
 	@echo 'make lint     ruff, mypy and import-linter'
 	@echo 'make corpus   hydrate the corpus into .cache/corpus (about 7 GB) and check every graph against its truth'
 	@echo 'make corpus-convert   convert every graph of the corpus, compare at native and larger sizes'
