@@ -11,6 +11,7 @@ Weights are noise; only their number and size matter here.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -44,8 +45,10 @@ class Builder:
         weights = self.weight(after, before, 3, 3), self.weight(after)
         return self.node("Conv", value, *weights, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
 
-    def model(self, name: str, input_shape: list[int], output: str, output_shape: list[int]) -> ModelProto:
-        """Everything as a model with an input called `input`."""
+    def model(
+        self, name: str, input_shape: Sequence[int | str], output: str, output_shape: Sequence[int | str]
+    ) -> ModelProto:
+        """Everything as a model with an input called `input`; texts are free sizes."""
         given = helper.make_tensor_value_info("input", TensorProto.FLOAT, input_shape)
         found = helper.make_tensor_value_info(output, TensorProto.FLOAT, output_shape)
         graph = helper.make_graph(self.nodes, name, [given], [found], self.weights)

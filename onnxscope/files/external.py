@@ -56,16 +56,21 @@ class ExternalData:
 
     def view(self) -> memoryview:
         """The bytes, as a view into the mapped file. Raises ExternalDataError where they can't be had."""
+        source, offset, length = self.place()
+        return source.view(offset, offset + length) if length else memoryview(b"")
+
+    def place(self) -> tuple[Source, int, int]:
+        """The file that holds the bytes, offset and length. Raises ExternalDataError as `view` does."""
         path, offset, length = self.resolve()
         if not length:
-            return memoryview(b"")
+            return self.source, 0, 0
         try:
             found = self.source.neighbour(path)
         except FileError as error:
             raise self._error(f"its external file {path!r} {error.message}") from None
         if offset + length > found.size:
             raise self._error(f"its external file {path!r} has changed since it was opened")
-        return found.view(offset, offset + length)
+        return found, offset, length
 
     def resolve(self) -> tuple[str, int, int]:
         """Real path, offset and length. Raises ExternalDataError for anything that isn't allowed."""

@@ -1,19 +1,22 @@
 """From a `Model` to a file: streamed, and whole or not at all.
 
-Payloads go from file to file through one buffer of 1 MiB and are never held. The bytes are written under a
-temporary name in the target's folder, which is then renamed onto the target: a failure, whenever it comes,
-leaves nothing behind and an existing file as it was. There is no fsync: after a power cut (not after a crash)
-a fresh file may be incomplete.
+Payloads go from file to file in steps of 1 MiB, out of the mapped source, whose pages are let go behind each
+step: the kernel copies them once, and nothing is held. The bytes are written under a temporary name in the
+target's folder, which is then renamed onto the target: a failure, whenever it comes, leaves nothing behind
+and an existing file as it was. There is no fsync, as with `cp`: after a power cut (not after a crash) a fresh
+file may be incomplete.
 """
 
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, cast
+from io import FileIO
+from typing import cast
 
 from onnxscope.errors import FileError, UsageError
 from onnxscope.files.chunks import Chunk, Numbers, size_of
@@ -52,6 +55,7 @@ def save(
     if external_data or size_of(chunks) > SINGLE_FILE_LIMIT:
         return _save_external(model, target, moves, force)
     with _whole(target) as file:
+        _reserve(file, size_of(chunks))
         _write(file, chunks)
     return [target]
 
@@ -59,7 +63,7 @@ def save(
 def save_text(text: str, path: str | os.PathLike[str]) -> None:
     """Write a text file, UTF-8, replacing one of that name. Raises UsageError where it can't be written."""
     with _whole(os.fspath(path)) as file:
-        file.write(text.encode())
+        _through(file, text.encode())
 
 
 def dumps(model: Model) -> bytes:
@@ -88,6 +92,7 @@ def _save_external(model: Model, target: str, moves: dict[int, Entries], force: 
     with _whole(target) as file:
         if placed:
             with _whole(data) as beside:
+                _reserve(beside, placed[-1][1] + (placed[-1][0].nbytes or 0))
                 for tensor, offset in placed:
                     beside.seek(offset)
                     _write(beside, _payload(tensor))
@@ -137,48 +142,70 @@ def _parts(chunk: Chunk) -> Iterator[bytes | memoryview]:
         yield chunk
     elif isinstance(chunk, Span):
         yield from _copied(cast(Source, chunk.source), chunk.offset, chunk.length)
+    elif isinstance(chunk.tensor.storage, ExternalData):
+        source, offset, length = chunk.tensor.storage.place()
+        yield from _copied(source, offset, _expected(chunk, length))
     else:
         yield from _viewed(chunk)
 
 
-def _copied(source: Source, offset: int, length: int) -> Iterator[bytes | memoryview]:
-    if length <= _SMALL or source.fd is None or isinstance(source.data, bytes) or not hasattr(os, "preadv"):
-        view = memoryview(source.data)
-        for start in range(offset, offset + length, _BUFFER):
-            yield view[start : min(start + _BUFFER, offset + length)]
-        return
-    buffer = memoryview(bytearray(min(_BUFFER, length)))
-    end = offset + length
-    while offset < end:
-        got = os.preadv(source.fd, [buffer[: end - offset]], offset)
-        if not got:
+def _copied(source: Source, offset: int, length: int) -> Iterator[memoryview]:
+    """A stretch of a file. Raises FileError where the file has become shorter than that."""
+    data, end = source.data, offset + length
+    for start in range(offset, end, _BUFFER):
+        stop = min(start + _BUFFER, end)
+        if isinstance(data, bytes):
+            yield memoryview(data)[start:stop]
+            continue
+        if source.fd is not None and os.fstat(source.fd).st_size < stop:
             raise FileError("the file has shrunk while it was copied", where=source.name)
-        yield buffer[:got]
-        offset += got
+        yield memoryview(data)[start:stop]
+        if length > _SMALL and hasattr(mmap, "MADV_DONTNEED"):
+            first = start // mmap.PAGESIZE * mmap.PAGESIZE
+            data.madvise(mmap.MADV_DONTNEED, first, stop - first)
 
 
 def _viewed(numbers: Numbers) -> Iterator[memoryview]:
     stored = numbers.tensor.storage
-    view = stored.view() if stored else memoryview(b"")
-    if view.nbytes != numbers.length:
-        name, size = numbers.tensor.name, view.nbytes
-        raise FileError(
-            f"tensor {name!r} holds {size} bytes where its type and dims ask for {numbers.length}"
-        )
-    flat = view.cast("B")
-    for start in range(0, numbers.length, _BUFFER):
+    flat = (stored.view() if stored else memoryview(b"")).cast("B")
+    for start in range(0, _expected(numbers, flat.nbytes), _BUFFER):
         yield flat[start : start + _BUFFER]
 
 
-def _write(file: BinaryIO, chunks: Iterable[Chunk]) -> None:
-    chunks = list(chunks)
-    _reserve(file, size_of(chunks))
+def _expected(numbers: Numbers, size: int) -> int:
+    """The size in bytes. Raises FileError where it isn't the one that was announced."""
+    if size != numbers.length:
+        name = numbers.tensor.name
+        raise FileError(
+            f"tensor {name!r} holds {size} bytes where its type and dims ask for {numbers.length}"
+        )
+    return size
+
+
+def _write(file: FileIO, chunks: Iterable[Chunk]) -> None:
+    """Small pieces are gathered, large ones go straight from where they lie to the kernel."""
+    small = bytearray()
     for chunk in chunks:
         for part in _parts(chunk):
-            file.write(part)
+            if len(part) <= _SMALL:
+                small += part
+            if len(part) > _SMALL or len(small) >= _BUFFER:
+                _through(file, small)
+                small.clear()
+            if len(part) > _SMALL:
+                _through(file, part)
+    _through(file, small)
 
 
-def _reserve(file: BinaryIO, size: int) -> None:
+def _through(file: FileIO, data: bytes | bytearray | memoryview) -> None:
+    """Write all of it: the kernel may take less at a time."""
+    with memoryview(data) as left:
+        done = 0
+        while done < len(left):
+            done += file.write(left[done:])
+
+
+def _reserve(file: FileIO, size: int) -> None:
     """Ask for the whole space at once: quicker to fill, and a full disk is known before any copying."""
     if size <= _SMALL or not hasattr(os, "posix_fallocate"):
         return
@@ -190,12 +217,12 @@ def _reserve(file: BinaryIO, size: int) -> None:
 
 
 @contextmanager
-def _whole(target: str) -> Iterator[BinaryIO]:
+def _whole(target: str) -> Iterator[FileIO]:
     """A file that appears under its name when the block ends well, and never otherwise."""
     folder, name = os.path.split(os.path.abspath(target))
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
     try:
-        with open(temporary, "xb", buffering=_BUFFER) as file:
+        with open(temporary, "xb", buffering=0) as file:
             yield file
         os.replace(temporary, target)
     except BaseException as error:

@@ -6,7 +6,9 @@ import os
 import stat
 import tracemalloc
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -192,6 +194,23 @@ def test_a_source_that_shrinks_while_it_is_copied(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"source.onnx: the file has shrunk"):
         save(Model(replace(model.graph, rest=()), 8, path=model.path), tmp_path / "copy.onnx")
     assert names(tmp_path) == {"source.onnx"}
+
+
+def test_a_kernel_that_takes_less_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """write(2) may be partial, for one above 2 GB."""
+
+    class Slow(FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(data[: 1 + len(data) // 3])
+
+    weight = numpy_helper.from_array(RNG.integers(0, 256, 1 << 18, np.uint8), "w")
+    graph = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [], [weight])
+    onnx.save(helper.make_model(graph), tmp_path / "source.onnx")
+    model = load(tmp_path / "source.onnx")
+    monkeypatch.setattr("builtins.open", lambda path, mode, buffering: Slow(path, mode.replace("b", "")))
+    save(model, tmp_path / "copy.onnx")
+    monkeypatch.undo()
+    assert (tmp_path / "copy.onnx").read_bytes() == (tmp_path / "source.onnx").read_bytes()
 
 
 def test_payloads_are_streamed(tmp_path: Path) -> None:
