@@ -7,17 +7,18 @@ no NaN and no infinity: such a number is None here, and `nan` and `inf` count th
 from __future__ import annotations
 
 from math import isfinite
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
-from onnxscope.proof.result import (
-    DenseResult,
-    LayerResult,
-    OutputResult,
-    ProviderUse,
-    Run,
-    Trial,
-    Verification,
-)
+if TYPE_CHECKING:  # a conversion without proof needs the keys only
+    from onnxscope.proof.result import (
+        DenseResult,
+        LayerResult,
+        OutputResult,
+        ProviderUse,
+        Run,
+        Trial,
+        Verification,
+    )
 
 VERIFICATION = "onnxscope.verification/1"
 """Name and version of the document; the number grows when a key changes its meaning or goes."""

@@ -7,7 +7,6 @@ complete and readable at `Staged.path`, beside the target, until `Staged.commit`
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +52,7 @@ def staged(
     target = os.path.abspath(os.fspath(path))
     check_target(model, path, force=force)
     folder, name = os.path.split(target)
-    place = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}.part")
+    place = os.path.join(folder, f".{name[:100]}.{os.urandom(4).hex()}.part")
     try:
         yield Staged(*_written(model, place, target, external_data, force))
     finally:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -220,7 +219,7 @@ def _reserve(file: FileIO, size: int) -> None:
 def _whole(target: str) -> Iterator[FileIO]:
     """A file that appears under its name when the block ends well, and never otherwise."""
     folder, name = os.path.split(os.path.abspath(target))
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.part")
+    temporary = os.path.join(folder, f".{name}.{os.urandom(4).hex()}.part")
     try:
         with open(temporary, "xb", buffering=0) as file:
             yield file
