@@ -326,7 +326,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="convert every graph of the corpus and compare")
     parser.add_argument("name", nargs="?", default="", help="only graphs whose name holds this")
     parser.add_argument("--markdown", type=Path, help="also write the table here, line by line")
-    parser.add_argument("--largest", type=int, default=1 << 40, help="only graphs of at most so many bytes")
+    parser.add_argument("--largest", type=int, default=1 << 40, help="only graphs of fewer bytes")
+    parser.add_argument("--smallest", type=int, default=0, help="only graphs of at least so many bytes")
     options = parser.parse_args(arguments)
     folder = corpus.find()
     if folder is None:
@@ -334,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     rows = []
     with options.markdown.open("w") if options.markdown else nullcontext() as file:
-        for text, row in _table(folder, options.name, options.largest):
+        for text, row in _table(folder, options.name, range(options.smallest, options.largest)):
             for target in (sys.stdout, file) if file else (sys.stdout,):
                 print(text, file=target, flush=True)
             rows += [row] if row else []
@@ -344,12 +345,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if missed else 0
 
 
-def _table(folder: Path, name: str, largest: int) -> Iterator[tuple[str, Row | None]]:
+def _table(folder: Path, name: str, sizes: range) -> Iterator[tuple[str, Row | None]]:
     """Lines of the table, each with its row."""
     yield HEADER, None
     known = patterns(folder)
     for entry in corpus.entries(folder):
-        if name in entry.name and entry.hydrated_bytes <= largest:
+        if name in entry.name and entry.hydrated_bytes in sizes:
             with tempfile.TemporaryDirectory() as scratch, Worker(None) as worker:
                 runner = worker.runner(runtime.parse("cpu"), scratch)
                 row = check(entry, known.get(entry.name, ""), runner, scratch)
