@@ -15,6 +15,7 @@ import numpy as np
 from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.expr import Expr, Size, bind, symbols
 from onnxscope.proof import dense, inputs
+from onnxscope.proof.extract import cut
 from onnxscope.proof.inputs import Draw, Feeds
 from onnxscope.proof.interface import InputPair, fed
 from onnxscope.proof.limits import Comparison
@@ -129,6 +130,13 @@ def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -
     """The check on a small map, for a conversion whose input may be larger."""
     if larger is None or pair.setting.request.dense:
         return ()
+    shared = _shared_scale(pair)
+    if shared:
+        notes.append(
+            f"not run at {shown(larger.size)}: {shared} takes one scale from all windows together, so "
+            "no limit holds for one of them; the native size was compared"
+        )
+        return ()
     try:
         return (_checked(pair, larger, native, notes, border=False),)
     except (RuntimeFailure, UsageError) as error:
@@ -136,6 +144,14 @@ def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -
             raise
         notes.append(f"not run at {shown(larger.size)}: {error}")
         return ()
+
+
+def _shared_scale(pair: Pair) -> str:
+    """A node behind the feature map that quantizes by the numbers it meets; "" where there is none."""
+    head, original = pair.setting.heads[0], pair.setting.original
+    part = cut(original, {head.feature_map: 1}, [info.name for info in original.graph.outputs])
+    found = (node for node in part.graph.nodes if node.op.startswith("DynamicQuantize"))
+    return next((f"{node.op} {node.name or node.outputs[0]}" for node in found), "")
 
 
 def shown(size: Sequence[int]) -> str:

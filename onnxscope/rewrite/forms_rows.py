@@ -15,7 +15,7 @@ from onnxscope.graph import Node
 from onnxscope.rewrite import opsets
 from onnxscope.rewrite.form_choice import ASKED, quantizing, wants_rows
 from onnxscope.rewrite.layout import FULLY_CONNECTED, operands
-from onnxscope.rewrite.lift import Answer, Layer, Lift, RowsOf, Step, Tensors, Unliftable
+from onnxscope.rewrite.lift import WHOLE, Answer, Layer, Lift, RowsOf, Step, Tensors, Unliftable
 from onnxscope.rewrite.moving import reshape, source, transpose
 from onnxscope.rewrite.rules.connected import kernel_of
 from onnxscope.rewrite.views import View
@@ -191,11 +191,8 @@ def _emitted(
     layers = frozenset[int]().union(*(rows.view.layers for rows in inputs if rows is not None))
     layers |= {step.place} if weight is not None else set()
     view = replace(frame.view, channels=features, layers=layers)
-    if step.node.op == "DynamicQuantizeLinear":
-        lift.remarks[step.place] = (
-            f"{step.fact.label} takes its scale from all windows together: on larger maps cells are close to "
-            "the original on each window, not equal"
-        )
+    if step.node.op in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") and lift.options.size != "fixed":
+        lift.remarks[step.place] = WHOLE.format(label=step.fact.label)
     kept = replace(frame, kernel=(), source=None) if weight is not None else frame
     view = replace(view, twin=_map(lift, step, frame, first, features))
     made = replace(kept, matrix=first, view=view)

@@ -21,6 +21,11 @@ from onnxscope.rewrite.builder import Builder
 from onnxscope.rewrite.plan import Options
 from onnxscope.rewrite.views import Joined, Lost, View, fresh
 
+WHOLE = (
+    "{label} takes its scale from all windows together: on larger maps cells are close to the original on "
+    "each window, not equal"
+)
+"""What a user must know where a scale is computed from a map that has several windows."""
 Answer: TypeAlias = "View | Joined | Lost | None"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,8 +12,10 @@ import pytest
 from nets import net
 
 from onnxscope.files.read import loads
-from onnxscope.files.write import dumps
+from onnxscope.files.write import dumps, save
 from onnxscope.graph import Model
+from onnxscope.proof.result import Request
+from onnxscope.proof.verify import verify
 from onnxscope.rewrite.fc_to_conv import convert, plan
 from onnxscope.rewrite.plan import Options, Plan
 
@@ -204,21 +207,116 @@ DYNAMIC = [
 ]
 
 
-def dynamic(channels: bool) -> Model:
+def dynamic(channels: bool, zero: int = 0) -> Model:
     return quantized(
         DYNAMIC,
         wi=integers(CELLS, 6),
         ws=scales(6) if channels else np.array(0.01, F32),
-        wz=np.zeros(6, np.int8) if channels else np.array(0, np.int8),
+        wz=np.zeros(6, np.int8) if channels else np.array(zero, np.int8),
         b=RNG.standard_normal(6).astype(F32),
     )
 
 
-@pytest.mark.parametrize("channels", [False, True])
-def test_dynamic_quantization_is_refused_as_a_convolution(channels: bool) -> None:
-    made = plan(dynamic(channels), Options(form="conv"))
+def test_dynamic_quantization_per_channel_is_refused_as_a_convolution() -> None:
+    made = plan(dynamic(True), Options(form="conv"))
     assert made.edit is None
-    assert "takes its scale from the whole tensor; --form rows keeps it" in made.refusals[0].reason
+    assert made.refusals[0].reason == (
+        "MatMulInteger i has several zero points, a ConvInteger takes one; --form rows keeps it"
+    )
+
+
+@pytest.mark.parametrize("zero", [0, 7])
+def test_dynamic_quantization_is_an_integer_convolution(zero: int) -> None:
+    """At the native size bit for bit: the same integers, the same scale."""
+    model = dynamic(False, zero)
+    made, candidate = converted(model, form="conv")
+    (conv,) = [node for node in candidate.graph.nodes if node.op == "ConvInteger"]
+    weight = candidate.graph.initializers[conv.inputs[1]]
+    expected = model.graph.initializers["wi"].array().T.reshape(6, *MAP)
+    np.testing.assert_array_equal(weight.array(), expected)
+    assert made.edit is not None
+    assert made.edit.exactness == "approximate"
+    assert "scale from all windows together" in made.notes[0]
+    x = RNG.standard_normal((2, 3, 4, 5)).astype(F32)
+    np.testing.assert_array_equal(run(candidate, x).reshape(2, 6), run(model, x))
+    equal_on_windows(model, candidate, steps=0.02 * CELLS**0.5 * 2)
+
+
+def test_dynamic_quantization_in_a_drop_in_is_exact() -> None:
+    made, candidate = converted(dynamic(False), output="vector")
+    assert made.edit is not None
+    assert (made.edit.exactness != "approximate", made.notes) == (True, ())
+    assert {node.op for node in candidate.graph.nodes} >= {"ConvInteger", "Flatten"}
+
+
+@pytest.mark.parametrize("form", ["conv", "rows"])
+def test_a_dynamic_head_is_proved_at_its_native_size(form: str, tmp_path: Path) -> None:
+    model = dynamic(False)
+    _, candidate = converted(model, form=form)
+    save(model, tmp_path / "a.onnx")
+    save(candidate, tmp_path / "b.onnx")
+    found = verify(Request(str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), trials=1))
+    assert found.equivalent, found.notes
+    assert any("takes one scale from all windows together" in note for note in found.notes)
+
+
+def test_signed_activations_are_no_integer_convolution() -> None:
+    lines = ["q = QuantizeLinear(x, s, zs)", "f = Flatten(q)", "i = MatMulInteger(f, wi)", "y = Cast(i) to=1"]
+    model = quantized(lines, wi=integers(CELLS, 6), zs=np.array(3, np.int8))
+    made = plan(model, Options(form="conv"))
+    assert "signed integers" in made.refusals[0].reason
+    _, candidate = converted(model, form="rows")
+    equal_on_windows(model, candidate)
+
+
+def q_mat_mul(*, channels: bool = False, zeros: np.ndarray | None = None) -> Model:
+    lines = ["q = QuantizeLinear(x, s, z)", "f = Flatten(q)", "m = QLinearMatMul(f, s, z, wi, ws, wz, ys, z)",
+             "y = DequantizeLinear(m, ys, z)"]  # fmt: skip
+    zero = np.zeros(6, np.int8) if channels else np.array(3, np.int8)
+    return quantized(
+        lines, wi=integers(CELLS, 6), ws=scales(6) if channels else np.array(0.01, F32),
+        wz=zero if zeros is None else zeros, ys=np.array(0.1, F32),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_q_linear_mat_mul_is_a_q_linear_convolution(channels: bool) -> None:
+    """Scales per column move to the output channels; the weight's columns become its first axis."""
+    model = q_mat_mul(channels=channels)
+    _, candidate = converted(model, form="conv")
+    (conv,) = [node for node in candidate.graph.nodes if node.op == "QLinearConv"]
+    expected = model.graph.initializers["wi"].array().T.reshape(6, *MAP)
+    np.testing.assert_array_equal(candidate.graph.initializers[conv.inputs[3]].array(), expected)
+    equal_on_windows(model, candidate, steps=0.101)  # a tie may round the other way
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_q_linear_mat_mul_on_rows_is_bit_equal(channels: bool) -> None:
+    model = q_mat_mul(channels=channels)
+    made, candidate = converted(model, form="auto")
+    assert made.conversions[0].form == "rows"
+    equal_on_windows(model, candidate)
+
+
+def test_zero_points_that_differ_are_no_q_linear_convolution() -> None:
+    model = q_mat_mul(channels=True, zeros=np.arange(6).astype(np.int8))
+    made = plan(model, Options(form="conv"))
+    assert "has zero points that differ" in made.refusals[0].reason
+
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_dynamic_quantize_mat_mul_on_rows(channels: bool) -> None:
+    lines = ["f = Flatten(x)", "a = com.microsoft:DynamicQuantizeMatMul(f, wi, ws, wz, b)", "y = Relu(a)"]
+    model = quantized(
+        lines, wi=integers(CELLS, 6), ws=scales(6) if channels else np.array(0.01, F32),
+        wz=np.zeros(6, np.int8) if channels else np.array(0, np.int8), b=RNG.standard_normal(6).astype(F32),
+    )  # fmt: skip
+    assert "has its scales inside" in plan(model).refusals[0].reason
+    made, candidate = converted(model, form="rows")
+    assert "scale from all windows together" in made.notes[0]
+    x = RNG.standard_normal((2, 3, 4, 5)).astype(F32)
+    np.testing.assert_array_equal(run(candidate, x).reshape(2, 6), run(model, x))
+    equal_on_windows(model, candidate, steps=0.02 * CELLS**0.5 * 2)
 
 
 def test_dynamic_quantization_on_rows() -> None:

@@ -67,6 +67,8 @@ def broadcast(lift: Lift, step: Step) -> Answer:
     if absorbed is not None:
         return absorbed
     target = step.target
+    if all(isinstance(view, View) and not view.groups for view in step.views if view is not None):
+        return _numbers(lift, step)
     if target is None or (lift.opset < 7 and any(step.constant(i) for i in range(len(step.node.inputs)))):
         raise Unliftable(f"opset {lift.opset} broadcasts by attributes" if target is not None else "")
     joined = join(lift, step, len(target))
@@ -91,6 +93,16 @@ def broadcast(lift: Lift, step: Step) -> Answer:
     return replace(joined, twin=twin)
 
 
+def _numbers(lift: Lift, step: Step) -> Answer:
+    """An op on single numbers that come from a map: the scales of a dynamic quantization."""
+    view = next(view for view in step.views if isinstance(view, View))
+    names = zip(step.node.inputs, step.views, strict=True)
+    if step.target not in ((), (1,)):
+        raise Unliftable
+    inputs = tuple(v.twin if isinstance(v, View) else name for name, v in names)
+    return replace(view, twin=lift.builder.add(step.place, _with(step.node, inputs), like=step.output))
+
+
 def _foreign(step: Step) -> str:
     return f"{step.node.op} {step.fact.label} joins the features with values that come from no feature map"
 
@@ -101,7 +113,7 @@ def _with(node: Node, inputs: tuple[str, ...]) -> Node:
 
 def join(lift: Lift, step: Step, rank: int) -> View:
     """The common view of all inputs that have one: same axes, sizes equal or 1."""
-    views = [view for view in step.views if isinstance(view, View)]
+    views = [view for view in step.views if isinstance(view, View) and view.groups]
     if not views:
         raise Unliftable
     joined = max(views, key=lambda view: (sum(map(bool, view.groups)), len(view.groups)))
