@@ -259,6 +259,11 @@ def write(stream: IO[bytes], message: Any) -> None:
 
 def read(stream: IO[bytes]) -> Any:
     """The next message of a pipe. Raises EOFError at its end, ValueError for what is no message."""
+    return pickle.loads(_message(stream))
+
+
+def _message(stream: IO[bytes]) -> bytes:
+    """The bytes of one message. Raises EOFError where the stream ends."""
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:
         raise EOFError
@@ -268,7 +273,7 @@ def read(stream: IO[bytes]) -> Any:
     data = stream.read(size)
     if len(data) < size:
         raise EOFError
-    return pickle.loads(data)
+    return data
 
 
 def serve(memory: int | None = None) -> None:
@@ -289,8 +294,9 @@ def serve(memory: int | None = None) -> None:
         import_module("onnxscope.proof.session").runtime.require()
     sessions: Any = None
     while True:
-        method, arguments = requests.get()
+        message = requests.get()
         try:
+            method, arguments = pickle.loads(message)
             if sessions is None:
                 from onnxscope.proof.session import Sessions
 
@@ -304,10 +310,13 @@ def serve(memory: int | None = None) -> None:
 
 
 def _take(requests: queue.SimpleQueue[Any]) -> None:
-    """Read requests; the end of the input is the end of the process, even in the middle of a run."""
+    """Read requests; the end of the input is the end of the process, even in the middle of a run.
+
+    They stay bytes here: to unpickle arrays imports numpy, which the main thread may be in the middle of.
+    """
     try:
         while True:
-            requests.put(read(sys.stdin.buffer))
+            requests.put(_message(sys.stdin.buffer))
     except BaseException:
         os._exit(0)
 
