@@ -112,13 +112,20 @@ def common_check(
     back = cut(original, {head.feature_map: _code(feature_map)}, list(results))
     window = _window(head, feature_map)
 
+    def own_map(front: Model) -> Array:
+        found = runner.run(runnable(front, folder), {**image, **(others or {})}, [head.feature_map])
+        return np.asarray(found[head.feature_map])
+
     def over_all(parts: Sequence[Model]) -> dict[str, Array]:
-        found = runner.run(runnable(parts[0], folder), {**image, **(others or {})}, [head.feature_map])
-        view = _rows_of_windows(np.asarray(found[head.feature_map]), window, ())
+        view = _rows_of_windows(own_map(parts[0]), window, ())
         given = runnable(parts[1], folder)
         return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {})
 
     cells_of_map = prod(next(iter(results.values())).shape[2:])
+    if any(size < wide for size, wide in zip(own_map(front).shape[2:], window, strict=False)):
+        return WindowCheck(
+            cells_of_map, Comparison(cells_of_map, inf, inf, 0.0), "the original has no map there"
+        )
     return _judged((front, back), over_all, results, len(window), seed, arithmetic, cells_of_map)
 
 
