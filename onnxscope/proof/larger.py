@@ -238,10 +238,10 @@ def _common(
         found = dense.common_check(
             pair.setting.original, pair.setting.heads[0], image, cells, pair.first, **options
         )
-    except RuntimeFailure as error:
-        if not pair.second.worker.alive:
+    except RuntimeFailure:
+        if not pair.first.worker.alive:
             raise
-        notes.append(f"dense {size}: the original's layers in front of the head don't run there: {error}")
+        notes.append(f"dense {size}: the original doesn't run in front of its head, which alone was compared")
         return Comparison()
     equal = "equal" if found.comparison.ok else "differ from"
     notes.append(f"dense {size}: {found.windows} cells {equal} the original's own map, from the image on")

@@ -311,7 +311,7 @@ def dense(facts: Facts, step: int, outputs: Collection[str]) -> Dense | str:
     try:
         walk.run()
     except Unwritable as stop:
-        return str(stop)
+        return next(iter(walk.lost.values()), str(stop))
     for name in outputs:
         for grid in walk.grids.get(name, ())[2:]:
             if grid.stride is None or grid.stride != step * grid.factor:

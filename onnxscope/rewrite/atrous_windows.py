@@ -34,12 +34,15 @@ class Sliding:
         pairs = [walk.kept(t, grid) for t, grid in zip(window.strides, before, strict=True)]
         self.strides = tuple(stride for stride, _ in pairs)
         self.factors = tuple(grid.factor for grid in before)
-        self.dilations = tuple(d * f for d, f in zip(window.dilations, self.factors, strict=True))
+        rows = zip(self.kernel, window.dilations, self.factors, strict=True)
+        self.dilations = tuple(d * f if k > 1 else d for k, d, f in rows)
         behind = [grid for _, grid in pairs]
         batch, none = grids[0], Grid(None)
         self.grids = (batch, *behind, none) if self.first == 1 else (batch, none, *behind)
         self.same = self.strides == window.strides and self.dilations == window.dilations
-        self.pads = () if self.same else self._pads(window)
+        still = self.same and (max(self.factors) == 1 or not any(window.pads))
+        self.pads = () if still else self._pads(window)
+        self.same = still or (self.same and self.pads == window.pads)
 
     def _pads(self, window: Window) -> tuple[int, ...]:
         ends = [self._ends(window, axis) for axis in range(self.rank)]
@@ -77,7 +80,7 @@ class Sliding:
             isinstance(pad, int) and pad * factor != now for pad, factor, now in ends
         )
 
-    def plain(self, op: str = "", source: str = "", *, pads: tuple[int, ...] | None = None) -> None:
+    def plain(self, source: str = "", *, pads: tuple[int, ...] | None = None) -> None:
         """The node itself with its dense strides, pads and dilations."""
         node = (
             replace(self.node, inputs=(source, *self.node.inputs[1:]), origin=None) if source else self.node
@@ -204,10 +207,8 @@ def _shifts(found: Sliding, value: str, output: str) -> str:
     """A dilated pool without a dilated kernel: maxima or means of shifted stretches, axis by axis."""
     walk, like = found.walk, found.node.outputs[0]
     op = "Max" if found.node.op == "MaxPool" else "Sum"
-    if max(found.strides) > 1:
-        raise NoDenseTwin(
-            f"needs stride and dilation at once, which {found.node.op} of opset {walk.opset} lacks"
-        )
+    if max(found.strides) > 1 and walk.opset < 10:
+        raise NoDenseTwin(f"needs stride and dilation at once, which opset {walk.opset} can't do")
     count = 1
     for axis, (kernel, dilation) in enumerate(zip(found.kernel, found.dilations, strict=True), 2):
         count *= kernel
@@ -217,6 +218,8 @@ def _shifts(found: Sliding, value: str, output: str) -> str:
             for at in range(0, reach + 1, dilation)
         ]
         value = walk.emit(op, stretches, like) if kernel > 1 else value
+        if found.strides[axis - 2] > 1:
+            value = _stretch(walk, like, value, axis, 0, END, found.strides[axis - 2])
     if op == "Max":
         return walk.emit("Identity", (value,), like, output)
     dtype = walk.facts.value(found.node.inputs[0]).dtype or dtypes.FLOAT
@@ -226,13 +229,11 @@ def _shifts(found: Sliding, value: str, output: str) -> str:
     return walk.emit("Mul", (value, share), like, output)
 
 
-def _stretch(walk: Walk, like: str, value: str, axis: int, start: int, end: int) -> str:
+def _stretch(walk: Walk, like: str, value: str, axis: int, start: int, end: int, step: int = 1) -> str:
+    """Cells start, start + step.. up to `end` of one axis; steps from opset 10 on."""
     if walk.opset < 10:
         return walk.emit("Slice", (value,), like, starts=(start,), ends=(end,), axes=(axis,))
-    parts = (
-        walk.ints(f"{like}_{word}", (number,))
-        for word, number in (("from", start), ("to", end), ("axis", axis))
-    )
+    parts = (walk.ints(f"{like}_cut", (number,)) for number in (start, end, axis, step))
     return walk.emit("Slice", (value, *parts), like)
 
 

@@ -254,6 +254,18 @@ def test_sizes_of_lenet_by_hand():
         assert (made.geometry[0].stride, made.geometry[0].field) == ((stride, stride), (32, 32))
 
 
+def test_layers_that_read_one_cell_stay_as_they_are():
+    made, dense = converted(load(MODELS / "lenet5.onnx"), stride=1)
+    assert [row.after for row in made.conversions][:2] == [
+        "Conv 5x5x16 -> 120, dilation 4",
+        "Conv 1x1x120 -> 84",
+    ]
+    dilated = {
+        node.outputs[0] for node in dense.graph.nodes if node.attribute("dilations") not in (None, (1, 1))
+    }
+    assert dilated == {"conv2_out", "fc1_out"}  # pool2 is a mean of opset 13: sums of shifts
+
+
 def test_its_own_stride_changes_nothing():
     model = load(MODELS / "lenet5.onnx")
     assert convert(plan(model, Options(stride=4))).graph.nodes == convert(plan(model)).graph.nodes
