@@ -18,7 +18,7 @@ NOTE = (
     "numbers in a wider type) with those of float32"
 )
 ROUNDED = (
-    "only one model is in half precision: in the float32 twins the other's weights are rounded as its are, so "
+    "only one model is in half precision: in the float32 twins the other's weights are rounded as its are: "
     "they show everything else; what rounding the weights costs shows in the saved files"
 )
 UNRUNNABLE = (

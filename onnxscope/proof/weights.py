@@ -150,11 +150,11 @@ def _in_order(original: Model, candidate: Model, layer: LayerLink, runner: Runne
     if len(axes) != len(sizes) or sorted(axes) != list(range(1, 1 + len(sizes))):
         axes = tuple(range(1, 1 + len(sizes)))
     written = tuple(sizes[axis - 1] for axis in axes)
-    kernel = stored.array()
-    for start in range(0, matrix.outputs, matrix.block_rows):
-        rows = np.ascontiguousarray(matrix.weight[start : start + matrix.block_rows])
+    kernel, step = stored.array(), max(1, _PIECE // max(1, matrix.inputs))
+    for start in range(0, matrix.outputs, step):
+        rows = np.ascontiguousarray(matrix.weight[start : start + step])
         turned = np.moveaxis(rows.reshape(len(rows), *written), range(1, 1 + len(axes)), axes)
-        if not np.array_equal(_bits(turned), _bits(kernel[start : start + matrix.block_rows])):
+        if not np.array_equal(_bits(turned), _bits(kernel[start : start + step])):
             return False
     return True
 
