@@ -5,6 +5,9 @@ The tables hold only what the cited documents say; what they don't say is unknow
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +17,8 @@ from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.errors import RuntimeFailure
 from onnxscope.graph import domain_of
 
+_PATIENCE = 60
+"""Seconds that onnxruntime may take to list its kernels."""
 _NEVER_LAST = 2**31 - 1
 """Last version of a kernel that is registered for its first one only."""
 
@@ -182,31 +187,61 @@ class Registry:
 
 @cache
 def registry() -> Registry | None:
-    """What the installed onnxruntime registers; None where there is none, or one that can't be asked."""
+    """What the installed onnxruntime registers; None where there is none, or one that can't be asked.
+
+    It is asked in a process of its own: the question ends the process with a segmentation fault in the wheels
+    for OpenVINO (1.24.1) and for CUDA without its libraries (1.31.1).
+    """
+    code = f"import sys; sys.path[:] = {sys.path!r}; from onnxscope.checks.targets import tell; tell()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, timeout=_PATIENCE, check=False
+        )
+        lines = done.stdout.splitlines()
+        told = json.loads(lines[-1]) if done.returncode == 0 and lines else None
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    if told is None:
+        return None
+    rows, schemas = told
+    kernels: dict[tuple[str, str, str], list[Kernel]] = {}
+    for provider, domain, op, first, last, types in rows:
+        found = {name: frozenset(kinds) for name, kinds in types.items()}
+        kernels.setdefault((provider, domain, op), []).append(Kernel(first, last, found))
+    signatures: dict[tuple[str, str], list[Signature]] = {}
+    for domain, op, since, given, made, variadic in schemas:
+        row = Signature(since, tuple(given), tuple(made), variadic)
+        signatures.setdefault((domain, op), []).append(row)
+    return Registry(
+        {key: tuple(found) for key, found in kernels.items()},
+        {key: tuple(sorted(found, key=lambda row: -row.since)) for key, found in signatures.items()},
+    )
+
+
+def tell() -> None:
+    """Print the kernels and schemas of the installed onnxruntime as JSON, or null: what `registry` starts."""
     try:
         state = runtime.require().capi.onnxruntime_pybind11_state
         defined, schemas = state.get_all_opkernel_def(), state.get_all_operator_schema()
     except (RuntimeFailure, AttributeError):
-        return None
-    kernels: dict[tuple[str, str, str], list[Kernel]] = {}
-    for one in defined:
-        types = {name: frozenset(found) for name, found in one.type_constraints.items()}
-        key = one.provider, domain_of(one.domain), one.op_name
-        kernels.setdefault(key, []).append(Kernel(one.version_range[0], one.version_range[1], types))
-    signatures: dict[tuple[str, str], list[Signature]] = {}
-    for schema in schemas:
-        variadic = bool(schema.inputs) and str(schema.inputs[-1].option).endswith("Variadic")
-        row = Signature(
-            schema.since_version,
-            tuple(given.typeStr for given in schema.inputs),
-            tuple(given.typeStr for given in schema.outputs),
-            variadic,
+        print("null")
+        return
+    kernels = [
+        (one.provider, domain_of(one.domain), one.op_name, *one.version_range, one.type_constraints)
+        for one in defined
+    ]
+    signatures = [
+        (
+            domain_of(one.domain),
+            one.name,
+            one.since_version,
+            [given.typeStr for given in one.inputs],
+            [made.typeStr for made in one.outputs],
+            bool(one.inputs) and str(one.inputs[-1].option).endswith("Variadic"),
         )
-        signatures.setdefault((domain_of(schema.domain), schema.name), []).append(row)
-    return Registry(
-        {key: tuple(rows) for key, rows in kernels.items()},
-        {key: tuple(sorted(rows, key=lambda row: -row.since)) for key, rows in signatures.items()},
-    )
+        for one in schemas
+    ]
+    print(json.dumps((kernels, signatures)), flush=True)
 
 
 FUNCTIONS = frozenset(

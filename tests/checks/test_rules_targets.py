@@ -116,3 +116,18 @@ def test_memory_bound(batch, flagged):
 
 def test_every_target_names_its_source():
     assert all(target.source and target.provider.endswith("ExecutionProvider") for target in targets.TARGETS)
+
+
+def test_an_onnxruntime_that_crashes_when_asked_is_not_asked(monkeypatch):
+    """As the wheels for OpenVINO and for CUDA without its libraries do."""
+    monkeypatch.setattr(targets, "registry", targets.registry.__wrapped__)
+    monkeypatch.setattr(targets.sys, "path", ["/nowhere"])  # the child can't import onnxscope: it fails
+    assert targets.registry() is None
+    assert (
+        found(
+            "OX701",
+            "g (double[1,1,2,2] x, double[1,1,1,1] w) => (double[1,1,2,2] y) { y = Conv (x, w) }",
+            "cpu",
+        )
+        == []
+    )
