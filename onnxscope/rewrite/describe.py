@@ -10,6 +10,7 @@ from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.receptive_field import Field
 from onnxscope.analysis.spatial import closed_forms
 from onnxscope.rewrite.atrous import Dense
+from onnxscope.rewrite.form_choice import gains
 from onnxscope.rewrite.lift import Layer, Tensors
 from onnxscope.rewrite.native import Sizes
 from onnxscope.rewrite.plan import Conversion, Geometry
@@ -130,7 +131,7 @@ def notes(chosen: Selection, thicker: Dense | None = None) -> tuple[str, ...]:
             "nothing tells the native size, so the global pool stays and the map has one cell; "
             "give --native HxW"
         )
-    return (*found, *_dense_notes(chosen, thicker), *remarks(chosen))
+    return (*found, *gains(lift, chosen.layers), *_dense_notes(chosen, thicker), *remarks(chosen))
 
 
 def _dense_notes(chosen: Selection, thicker: Dense | None) -> list[str]:

@@ -304,6 +304,28 @@ def test_auto_says_what_it_takes_and_why(
     assert all(reason in layer.form_reason for layer in made.conversions)
 
 
+@pytest.mark.parametrize(
+    ("batch", "lines", "weights", "expected"),
+    [
+        ("N", HEAD, BIG, "--form auto would write a as fold (the batch is free"),
+        ("4", HEAD, BIG, "--form auto would write a as interleave (the batch is 4"),
+        ("1", HEAD, BIG, ""),
+        ("N", HEAD, {}, ""),
+        ("N", ["f = Flatten(p)", "a = Gemm(f, w, b)", "z = Gemm(f, w, b)", "y = Add(a, z)"], BIG,
+         "write a, z as fold"),
+        ("N", ["g = GlobalMaxPool(p)", "f = Flatten(g)", "y = Gemm(f, w)"], {"w": normal(2, 600_000)},
+         "--form auto would write y as rows (a pool in front"),
+    ],
+)  # fmt: skip
+def test_a_plain_convolution_says_what_another_form_gains(
+    batch: str, lines: list[str], weights: dict, expected: str
+) -> None:
+    model = network((8, 6), batch=batch, lines=lines, **weights)
+    notes = plan(model, Options(form="conv")).notes
+    assert ([expected in note for note in notes] == [True]) if expected else notes == ()
+    assert plan(model, Options(form="auto")).notes == ()
+
+
 def test_where_interleave_cant_be_written_a_convolution_is_and_says_so() -> None:
     made, _ = converted(network((8, 6)), form="interleave")
     assert [(c.form, c.form_reason) for c in made.conversions] == [
