@@ -219,7 +219,7 @@ class _Scope:
             return answers.ask(question, call.rule, view)
         except TooComplex as bad:
             raise Unanswered(f"its sizes need {bad}") from bad
-        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as bad:
+        except (ArithmeticError, AttributeError, IndexError, KeyError, TypeError, ValueError) as bad:
             raise Unanswered(f"the node doesn't fit its specification ({type(bad).__name__}: {bad})") from bad
 
     def _constancy(self, node: Node, inputs: Sequence[ValueFact | None]) -> tuple[bool, bool]:

@@ -38,7 +38,7 @@ def take(data: Data, axis: int, indices: Sequence[int]) -> Data:
     """
     inner, size = prod(data.shape[axis + 1 :]), data.shape[axis]
     items: list[Scalar] = []
-    for outer in range(prod(data.shape[:axis])):
+    for outer in range(prod(data.shape[:axis]) if data.items else 0):  # an empty value may have 2**40 rows
         for index in indices:
             start = (outer * size + index) * inner
             items += data.items[start : start + inner]
@@ -52,6 +52,8 @@ def permuted(data: Data, order: Sequence[int]) -> Data:
     (1, 3, 2, 4)
     """
     sizes = tuple(data.shape[axis] for axis in order)
+    if not data.items:
+        return Data(sizes, ())
     steps = [prod(data.shape[axis + 1 :]) for axis in order]
     places = product(*(range(0, size * step, step) for size, step in zip(sizes, steps, strict=True)))
     return Data(sizes, tuple(data.items[sum(place)] for place in places))
@@ -67,7 +69,7 @@ def joined(parts: Sequence[Data], axis: int) -> Data | None:
     if len(others) != 1 or sum(len(part.items) for part in parts) > DATA_LIMIT:
         return None
     items: list[Scalar] = []
-    for outer in range(prod(parts[0].shape[:axis])):
+    for outer in range(prod(parts[0].shape[:axis]) if any(part.items for part in parts) else 0):
         for part in parts:
             run = prod(part.shape[axis:])
             items += part.items[outer * run : (outer + 1) * run]

@@ -100,7 +100,7 @@ def spread(data: Data, shape: tuple[int, ...]) -> Sequence[Scalar]:
     """Items of the operand broadcast to `shape`, in row-major order."""
     if data.shape == shape:
         return data.items
-    if len(data.items) == 1:
+    if len(data.items) < 2:
         return data.items * math.prod(shape)
     sizes = (1,) * (len(shape) - len(data.shape)) + data.shape
     steps = [0] * len(shape)

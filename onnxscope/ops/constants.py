@@ -64,9 +64,7 @@ def constant_of_shape(n: View, *, value: Tensor | None = None) -> Inferred:
     dtype = value.dtype if value is not None else dtypes.FLOAT
     if n.known(0) is None:
         (rank,) = n.shape(0, rank=1)
-        if not isinstance(rank, int):
-            raise Unanswered("not even the number of axes is known")
-        return one(tuple(n.unknown(axis) for axis in range(rank)), dtype)
+        return one(n.unknowns(rank), dtype)
     shape = n.sizes(0)
     return one(shape, dtype, _filled(shape, value))
 

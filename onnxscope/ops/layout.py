@@ -31,7 +31,7 @@ def reshape(n: View, *, shape: Ints = (), allowzero: int = 0) -> Inferred:
     target: tuple[Size, ...] = shape
     if n.node.attribute("shape") is None:
         if n.content(1) is None:
-            return one([n.unknown(i) for i in range(_length(n, 1))], n.dtype(0))
+            return one(n.unknowns(_length(n, 1)), n.dtype(0))
         target = n.sizes(1)
     if allowzero and 0 in target and -1 in target:
         raise Unanswered("allowzero forbids a 0 together with a -1")
@@ -164,8 +164,10 @@ def expand(n: View) -> Inferred:
     x = n.shape(0)
     if n.content(1) is None:
         rank = max(len(x), _length(n, 1))
+        unknown = n.unknowns(rank)
         padded: Shape = (1,) * (rank - len(x)) + x
-        return one([size if at_least(size, 2) else n.unknown(i) for i, size in enumerate(padded)], n.dtype(0))
+        sizes = zip(padded, unknown, strict=True)
+        return one([size if at_least(size, 2) else other for size, other in sizes], n.dtype(0))
     wanted = n.sizes(1)
     if any(isinstance(size, int) and size < 0 for size in wanted):
         raise Unanswered(f"no shape: {', '.join(map(str, wanted))}")
@@ -290,7 +292,7 @@ def affine_grid(n: View) -> Inferred:
     batch, axes, _ = n.shape(0, rank=3)
     if not isinstance(axes, int):
         raise Unanswered("neither the size nor the shape of theta tells whether the grid is 2-D or 3-D")
-    return one((batch, *(n.unknown(i + 1) for i in range(axes)), axes), n.dtype(0))
+    return one((batch, *n.unknowns(axes, 1), axes), n.dtype(0))
 
 
 @op("ImageDecoder", since=20)

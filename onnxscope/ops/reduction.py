@@ -14,7 +14,7 @@ from onnxscope.expr import Size
 from onnxscope.ops import _folding as folding
 from onnxscope.ops._folding import Function, settled
 from onnxscope.ops.registry import View, axis_of, op
-from onnxscope.ops.value import Data, Inferred, Scalar, Shape, Unanswered, one
+from onnxscope.ops.value import DATA_LIMIT, Data, Inferred, Scalar, Shape, Unanswered, one
 
 Ints = tuple[int, ...]
 
@@ -79,8 +79,10 @@ def _reduced(n: View, places: set[int] | None, keepdims: int) -> Data | None:
         return None
     data = known[0]
     axes = set(range(len(data.shape))) if places is None else places
+    if math.prod(_kept(data.shape, axes)) > DATA_LIMIT:  # of an empty value
+        return None
     groups: dict[Ints, list[Scalar]] = {key: [] for key in _indices(_kept(data.shape, axes))}
-    for index, item in zip(_indices(data.shape), data.items, strict=True):
+    for index, item in zip(_indices(data.shape) if data.items else (), data.items, strict=True):
         groups[_kept(index, axes)].append(item)
     items: list[Scalar] = []
     for group in groups.values():

@@ -23,7 +23,7 @@ from typing import Any
 from onnxscope.errors import FileError
 from onnxscope.expr import Expr, Size, Worked, symbol
 from onnxscope.graph import AttributeValue, Graph, Node
-from onnxscope.ops.value import Data, Inferred, Shape, Unanswered, ValueFact
+from onnxscope.ops.value import MAX_RANK, Data, Inferred, Shape, Unanswered, ValueFact
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +168,16 @@ class View:
         self._used.append(output)
         name = self.node.outputs[output] if output < len(self.node.outputs) else self.label
         return symbol(f"{self.scope}{name}.dim{axis}", invented=True)
+
+    def unknowns(self, rank: Size, first: int = 0) -> list[Expr]:
+        """New symbols for `rank` axes from axis `first` on. Raises Unanswered where the rank isn't known."""
+        if not isinstance(rank, int) or not 0 <= rank <= MAX_RANK:
+            raise Unanswered(
+                f"the number of axes is {rank}"
+                if isinstance(rank, int)
+                else "not even the number of axes is known"
+            )
+        return [self.unknown(axis) for axis in range(first, first + rank)]
 
     def subgraph(self, attribute: str, inputs: Sequence[ValueFact]) -> Branch:
         """Analyse the subgraph in an attribute. Raises Unanswered where there is none."""

@@ -97,6 +97,9 @@ BEYOND: dict[str, Callable[[], Model]] = {
     "a size beyond int64": lambda: net(
         ["t = Expand(c, s)", "u = Tile(t, s)", "y = Tile(u, s)"], c=(1, 1), s=np.array([10**9, 10**9])
     ),
+    "a target of 2**40 sizes": lambda: net(["s = my:Op(x)", "y = Reshape(x, t)"], x="3,4", t=f"i64:{2**40}"),
+    "an expansion to 2**40 axes": lambda: net(["y = Expand(x, t)"], x="3,4", t=f"i64:{2**40}"),
+    "a constant of 2**40 axes": lambda: net(["y = ConstantOfShape(t)"], t=f"i64:{2**40}"),
     "a rank beyond 64": lambda: net(["y = Unsqueeze(x, a)"], x="3,4", a=np.arange(70)),
 }
 
@@ -125,3 +128,26 @@ def test_a_negative_weight_size_counts_nothing() -> None:
     assert (document["totals"]["params"], document["totals"]["macs"]) == (0, None)
     assert "has a negative size" in document["problems"][0]["message"]
     assert document["problems"][1]["message"] == "Conv: the shape of input 1 (w) is unknown"
+
+
+_ROWS = "r = Reshape(e, rows) allowzero=1"
+EMPTY: dict[str, list[str]] = {
+    "joined": [_ROWS, "y = Concat(r, r) axis=1"],
+    "taken": [_ROWS, "y = Gather(r, i) axis=1"],
+    "summed": [_ROWS, "y = ReduceSum(r, o) keepdims=0"],
+    "turned": [_ROWS, "y = Transpose(r)"],
+    "added": [_ROWS, "y = Add(r, r)"],
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_empty_values_of_many_rows_are_not_walked(name: str) -> None:
+    """[2**40, 0] holds nothing; a walk over its rows would take hours."""
+    model = net(
+        EMPTY[name],
+        e=np.zeros((0,), np.int64),
+        rows=np.array([2**40, 0]),
+        i=np.array([], np.int64),
+        o=np.array([1]),
+    )
+    assert build.report(model)["outputs"][0]["shape"] is not None
