@@ -92,9 +92,9 @@ class Facts:
         """The main graph."""
         return self.scopes[""]
 
-    def nodes(self) -> Iterator[NodeFact]:
+    def nodes(self) -> Iterable[NodeFact]:
         """Every node, those of nested graphs right after the node that holds them."""
-        yield from self._nodes_of("")
+        return self._nodes_of("") if self.owners else self.main.nodes
 
     def _nodes_of(self, path: str) -> Iterator[NodeFact]:
         for fact in self.scopes[path].nodes:

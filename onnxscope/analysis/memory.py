@@ -67,10 +67,12 @@ class _Tally:
     def at_least(self, other: _Tally) -> bool:
         """Whether this sum is never smaller: at a glance where no term is smaller, else by bounds."""
         mine, theirs = self.terms, other.terms
+        if not mine and not theirs:
+            return self.number >= other.number
         keys = mine.keys() | theirs.keys()
         if self.number >= other.number and all(mine.get(key, 0) >= theirs.get(key, 0) for key in keys):
             return True
-        alike = not keys or (len(keys) == 1 and self.number == other.number == 0)
+        alike = len(keys) == 1 and self.number == other.number == 0
         return not alike and at_least(self.size(), other.size())
 
 
@@ -121,7 +123,7 @@ def _measured(facts: Facts, path: str, given: Sequence[Place], results: Sequence
     make(given, map(facts.at, given))
     found.peak = live.copy()
     for step, dying in zip(steps, deaths, strict=True):
-        for inside in _inside(facts, step.fact, total):
+        for inside in _inside(facts, step.fact, total) if facts.owners else ():
             inside.peak.add(live.size())
             found.reach(inside.peak, inside.peak_node)
             found.decided &= inside.decided

@@ -75,7 +75,8 @@ def _namesakes(facts: Facts) -> Iterator[tuple[str, str]]:
     """Node names that stand for more than one node; ONNX wants them unique, and every tool shows them."""
     places: dict[str, list[str]] = {}
     for fact in facts.nodes():
-        places.setdefault(f"{fact.scope}{fact.node.label}", []).append(fact.label)
+        if fact.node.label != fact.label:  # else it has the name for itself
+            places.setdefault(f"{fact.scope}{fact.node.label}", []).append(fact.label)
     for label, found in places.items():
         if len(found) > 1:
             listed = [*found[:3], *["..."] * bool(found[3:])]
