@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import SupportsIndex
 
 from onnxscope.analysis.facts import Problem
@@ -91,7 +91,7 @@ class Bindings:
         fact = self.declared_fact(info, "")
         given = self.shapes.get(info.name)
         if given is not None:
-            fact = replace(fact, shape=tuple(self._bound(size) for size in given))
+            fact = fact._replace(shape=tuple(self._bound(size) for size in given))
         elif fact.shape is None and not fact.container:
             given_axes = "no shape" if info.type.shape is None else f"{len(info.type.shape)} axes"
             self.problems.append(
@@ -99,7 +99,7 @@ class Bindings:
                     info.name, f"input declares {given_axes}; give it with --shape {info.name}=1,3,224,224"
                 )
             )
-        return replace(fact, origin="given")
+        return fact._replace(origin="given")
 
     def declared_fact(self, info: ValueInfo, scope: str, *, bind: bool = True) -> ValueFact:
         """The fact of a value as declared; an axis without name or number gets a symbol named after it.
@@ -135,7 +135,7 @@ class Bindings:
         if declared is None or declared.kind not in ("tensor", "sparse") or fact.container:
             return fact
         if fact.dtype is None and declared.dtype:
-            fact = replace(fact, dtype=declared.dtype)
+            fact = fact._replace(dtype=declared.dtype)
         if declared.shape is None or len(declared.shape) > MAX_RANK or self.overridden:
             return fact
         if fact.shape is None:
@@ -143,14 +143,14 @@ class Bindings:
                 self._bound(_declared_size(d, f"{name}.dim{axis}", True))
                 for axis, d in enumerate(declared.shape)
             )
-            return replace(fact, shape=shape, origin="declared")
+            return fact._replace(shape=shape, origin="declared")
         if len(fact.shape) != len(declared.shape) or not any(isinstance(size, Expr) for size in fact.shape):
             return fact
         shape = tuple(
             self._bound(_declared_size(d, "")) if d not in (None, "") and _invented(size) else size
             for size, d in zip(fact.shape, declared.shape, strict=True)
         )
-        return fact if shape == fact.shape else replace(fact, shape=shape)
+        return fact if shape == fact.shape else fact._replace(shape=shape)
 
 
 def _sizes(name: str, given: object) -> tuple[int | str, ...]:

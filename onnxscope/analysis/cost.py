@@ -7,14 +7,13 @@ never counts as 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.expr import Size
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """MACs of a model for one run."""
 
     total: Size

@@ -14,8 +14,7 @@ from onnxscope.ops.registry import Rule
 from onnxscope.ops.value import UNKNOWN, Inferred, ValueFact
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """Something that could not be answered or doesn't fit; the report goes on without it."""
 
     where: str
@@ -48,8 +47,7 @@ class NodeFact(NamedTuple):
     """Whether it only computes with stored numbers, constants or defaults: weights on their way."""
 
 
-@dataclass(frozen=True)
-class ScopeFacts:
+class ScopeFacts(NamedTuple):
     """One graph: the main graph, a branch or loop body, or one call of a model-local function."""
 
     path: str

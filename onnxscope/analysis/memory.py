@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact, Place, Step
@@ -29,8 +30,7 @@ from onnxscope.expr import (
 from onnxscope.ops.value import Shape, ValueFact
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """Activation memory of one run, in bytes."""
 
     activation_bytes: Size

@@ -10,7 +10,6 @@ Identity, ...) belongs to the layer at the end of the chain.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
@@ -72,8 +71,7 @@ class LayerParams(NamedTuple):
         return _formula(kind_of(self.fact), bool(across), learned)
 
 
-@dataclass(frozen=True, slots=True)
-class Params:
+class Params(NamedTuple):
     """Parameter counts of a model."""
 
     layers: dict[Key, LayerParams]

@@ -10,7 +10,6 @@ single-path networks; branches are merged to the smallest interval that covers t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
@@ -36,8 +35,7 @@ Axes: TypeAlias = "tuple[Field | None, ...]"
 """One entry per axis of a value; None where a cell sees the whole axis or it isn't known."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReceptiveFields:
+class ReceptiveFields(NamedTuple):
     """Receptive fields of the values of a model."""
 
     axes: dict[Place, Axes]

@@ -7,7 +7,8 @@ own inference is wrong for some pools (ceil_mode below opset 22).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from onnxscope.analysis.answers import Answers
 from onnxscope.analysis.bindings import Bindings
@@ -94,8 +95,7 @@ def stored(tensor: Tensor) -> ValueFact:
     return ValueFact(tensor.dtype, tensor.dims, origin="stored", constant=True, tensor=tensor)
 
 
-@dataclass(frozen=True, slots=True)
-class _Callee:
+class _Callee(NamedTuple):
     """Who answers for an op: a function of the model, a rule, or neither."""
 
     function: Function | None
@@ -210,7 +210,7 @@ class _Scope:
             known = answers.known(question)
             if known is not None:
                 return known
-        view = View(node, call.version, inputs, self._runner(node), self.path, self.label(node))
+        view = View(node, call.version, inputs, self._runner(node), [], self.path, self.label(node))
         if call.function is not None:
             return self._call(call.function, view)
         if call.rule is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import lcm
+from typing import NamedTuple
 
 from onnxscope.analysis.facts import Facts
 from onnxscope.expr import Expr, Floor, Size, bind, symbol, symbols, terms_of
@@ -14,8 +14,7 @@ SEARCH_LIMIT = 1 << 20
 """Largest input size that is tried for `minimum_input`, in pixels."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spatial:
+class Spatial(NamedTuple):
     """How map sizes follow from the free spatial sizes of the inputs."""
 
     closed_form: dict[str, tuple[Size, ...]]

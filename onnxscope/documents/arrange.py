@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from onnxscope.documents.layers import Row
 from onnxscope.documents.plain import plain, plain_or_none
@@ -21,8 +20,7 @@ ASSUMED = 256
 _TORCH_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
-@dataclass(frozen=True, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """Which rows to show. Totals always cover the whole model."""
 
     all_ops: bool = False
@@ -48,8 +46,7 @@ class Selection:
         return self.depth is None and self.sort == "order" and self.top is None
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """A group entry, and its sizes before they became text."""
 
     entry: GroupEntry

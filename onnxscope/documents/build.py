@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from onnxscope.analysis import cost, memory, params, receptive_field, spatial
 from onnxscope.analysis.facts import Facts
@@ -23,11 +23,13 @@ from onnxscope.documents.schema import (
     ViewEntry,
 )
 from onnxscope.graph import Graph, Model, Node, ValueInfo, domain_of
-from onnxscope.rewrite import heads
+from onnxscope.rewrite.layout import is_fully_connected
+
+if TYPE_CHECKING:
+    from onnxscope.rewrite.heads import HeadLayer
 
 
-@dataclass(frozen=True, slots=True)
-class _Findings:
+class _Findings(NamedTuple):
     """Everything that the analysis says about one model."""
 
     facts: Facts
@@ -36,7 +38,7 @@ class _Findings:
     memory: memory.Memory
     fields: receptive_field.ReceptiveFields
     spatial: spatial.Spatial
-    heads: tuple[heads.HeadLayer, ...]
+    heads: tuple[HeadLayer, ...]
 
 
 def report(
@@ -74,7 +76,7 @@ def report(
 
 def _findings(facts: Facts) -> _Findings:
     counted = params.count(facts)
-    layers = heads.find(facts, counted)
+    layers = _heads(facts, counted)
     return _Findings(
         facts,
         counted,
@@ -84,6 +86,14 @@ def _findings(facts: Facts) -> _Findings:
         spatial.closed_forms(facts, [layer.feature_map for layer in layers if layer.feature_map]),
         layers,
     )
+
+
+def _heads(facts: Facts, counted: params.Params) -> tuple[HeadLayer, ...]:
+    if not any(is_fully_connected(facts, fact) for fact in facts.nodes()):
+        return ()
+    from onnxscope.rewrite import heads  # brings in what plans a conversion
+
+    return heads.find(facts, counted)
 
 
 def _arrange(document: ReportDocument, rows: list[Row], selection: Selection) -> None:
@@ -158,7 +168,7 @@ def _spatial(found: spatial.Spatial) -> SpatialEntry:
     }
 
 
-def _head(layer: heads.HeadLayer) -> FullyConnectedEntry:
+def _head(layer: HeadLayer) -> FullyConnectedEntry:
     return {
         "layer": layer.layer,
         "replaceable": layer.replaceable,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.memory import Memory
@@ -11,7 +12,9 @@ from onnxscope.analysis.receptive_field import ReceptiveFields
 from onnxscope.documents.schema import ProblemEntry
 from onnxscope.expr import Expr, Size, larger_of
 from onnxscope.graph import Graph, Tensor
-from onnxscope.rewrite.heads import HeadLayer
+
+if TYPE_CHECKING:
+    from onnxscope.rewrite.heads import HeadLayer
 
 
 def problems(

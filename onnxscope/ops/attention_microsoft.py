@@ -6,7 +6,7 @@ Source: onnxruntime ContribOperators.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxscope.expr import Size, worked_product
 from onnxscope.ops.attention import attention_macs, share
@@ -42,8 +42,7 @@ def attention(
     return Inferred((y, (2, x[0], num_heads, total, head)), (kind, kind), macs=macs, agree=agree)
 
 
-@dataclass(frozen=True, slots=True)
-class _Heads:
+class _Heads(NamedTuple):
     """Sizes of one multi-head attention."""
 
     batch: Size

@@ -7,7 +7,6 @@ and the body is looked at again. Source: ONNX Operators.md, the versions named a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from onnxscope import dtypes
@@ -154,7 +153,7 @@ def _settled(
             merged(one, other, partial(_turn_size, n, f"{attribute}/{names[offset + i]}", inner))
             for i, (one, other) in enumerate(zip(state, results, strict=True))
         ]
-        widened = [replace(fact, constant=False) for fact in widened]
+        widened = [fact._replace(constant=False) for fact in widened]
         if widened == state:
             return state, branch, inner
         state = widened
@@ -176,7 +175,7 @@ def _final(
     data = fact.data
     if data is not None and any(isinstance(item, Expr) and symbols(item) & inner for item in data.items):
         data = None
-    return replace(fact, shape=_outside(fact.shape, inner, partial(n.unknown, output=index)), data=data)
+    return fact._replace(shape=_outside(fact.shape, inner, partial(n.unknown, output=index)), data=data)
 
 
 def _outside(shape: Shape | None, inner: set[Symbol], unknown: Callable[[int], Expr]) -> Shape | None:
@@ -251,7 +250,7 @@ def scan(
         for i, fact in enumerate(branch.outputs[states:])
     ]
     result = answer([*finals, *scans], *_repeated("Scan", branch.macs, turns, inner))
-    return replace(result, agree=tuple(("lengths of the scan inputs", turns, size) for size in sizes))
+    return result._replace(agree=tuple(("lengths of the scan inputs", turns, size) for size in sizes))
 
 
 def _scan_length(sizes: Sequence[Size]) -> Size:
@@ -307,13 +306,13 @@ def sequence_map(n: View) -> Inferred:
         name = f"{n.scope}{n.label}.body/{info.name}"
         element = fact.container == "sequence"
         made = partial(_element_size, name)
-        inputs.append(replace(fact, container="", shape=fresh(fact.shape, made)) if element else fact)
+        inputs.append(fact._replace(container="", shape=fresh(fact.shape, made)) if element else fact)
     branch = n.subgraph("body", inputs)
     shapes = tuple(fact.shape for fact in branch.outputs)
     macs = branch.macs if branch.macs is not None and branch.macs.value == 0 else None
     note = f"SequenceMap: {branch.macs.value} MACs per element" if branch.macs and macs is None else ""
     result = answer(branch.outputs, macs, note)
-    return replace(result, shapes=shapes, data=(), containers=("sequence",) * len(shapes))
+    return result._replace(shapes=shapes, data=(), containers=("sequence",) * len(shapes))
 
 
 def _element_size(name: str, axis: int) -> Expr:

@@ -14,11 +14,10 @@ engine turns that into unknown shapes and a `Problem` row.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from onnxscope.errors import FileError
 from onnxscope.expr import Expr, Size, Worked, symbol
@@ -26,8 +25,7 @@ from onnxscope.graph import AttributeValue, Graph, Node
 from onnxscope.ops.value import MAX_RANK, Data, Inferred, Shape, Unanswered, ValueFact
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One row of the table."""
 
     name: str
@@ -62,8 +60,7 @@ def _plain(value: AttributeValue) -> object:
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(NamedTuple):
     """The answer about a subgraph."""
 
     outputs: tuple[ValueFact, ...]
@@ -71,8 +68,7 @@ class Branch:
     """Sum over its nodes; None where one of them is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """A node as its rule sees it: attributes apart, inputs as facts."""
 
     node: Node
@@ -82,15 +78,16 @@ class View:
     """One fact per input; None for an absent optional input."""
     run: Callable[[Graph, str, Sequence[ValueFact]], Branch]
     """Analyse a subgraph: (graph, attribute name, facts of its inputs)."""
+    used: list[int]
+    """Inputs whose content the rule looked at, and outputs that it named sizes after."""
     scope: str = ""
     label: str = ""
     """Name of the node for people, unique in its graph."""
-    _used: list[int] = field(default_factory=list)
 
     @property
     def particular(self) -> bool:
         """Whether the rule looked at more than types and shapes, so that its answer is for this node only."""
-        return bool(self._used)
+        return bool(self.used)
 
     def has(self, index: int) -> bool:
         """Whether input `index` is given."""
@@ -98,7 +95,7 @@ class View:
 
     def fact(self, index: int) -> ValueFact:
         """The fact of an input. Raises Unanswered where it is absent."""
-        self._used.append(index)
+        self.used.append(index)
         found = self.inputs[index] if index < len(self.inputs) else None
         if found is None:
             raise Unanswered(f"input {index} is missing")
@@ -138,7 +135,7 @@ class View:
         fact = self.inputs[index] if index < len(self.inputs) else None
         if fact is None or not fact.holds:
             return None
-        self._used.append(index)
+        self.used.append(index)
         return fact.known()
 
     def data(self, index: int) -> Data:
@@ -165,7 +162,7 @@ class View:
 
     def unknown(self, axis: int, output: int = 0) -> Expr:
         """A new symbol for a size that only running the model tells; named after the value and axis."""
-        self._used.append(output)
+        self.used.append(output)
         name = self.node.outputs[output] if output < len(self.node.outputs) else self.label
         return symbol(f"{self.scope}{name}.dim{axis}", invented=True)
 
@@ -181,7 +178,7 @@ class View:
 
     def subgraph(self, attribute: str, inputs: Sequence[ValueFact]) -> Branch:
         """Analyse the subgraph in an attribute. Raises Unanswered where there is none."""
-        self._used.append(0)
+        self.used.append(0)
         graph = self.node.attribute(attribute)
         if not isinstance(graph, Graph):
             raise Unanswered(f"attribute {attribute} holds no graph")
@@ -227,10 +224,11 @@ def op(
 @cache
 def _load() -> None:
     """Import every family module of this package, so that each registers its rules: no list to keep."""
-    skip = {"__init__", "registry", "value", "fallback"}
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in skip and not path.stem.startswith("_"):
-            importlib.import_module(f"onnxscope.ops.{path.stem}")
+    skip = {"registry", "value", "fallback"}
+    for name in sorted(os.listdir(os.path.dirname(__file__))):
+        stem, ending = os.path.splitext(name)
+        if ending == ".py" and stem not in skip and not stem.startswith("_"):
+            importlib.import_module(f"onnxscope.ops.{stem}")
 
 
 def find(domain: str, name: str, version: int | None) -> Rule | None:

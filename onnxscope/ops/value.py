@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from onnxscope import dtypes
 from onnxscope.expr import Expr, Size, Worked, bind
@@ -69,8 +69,7 @@ class Data:
         return array.reshape(self.shape)
 
 
-@dataclass(frozen=True, slots=True)
-class ValueFact:
+class ValueFact(NamedTuple):
     """What is known of one value."""
 
     dtype: int | None = None
@@ -125,8 +124,7 @@ class ValueFact:
 UNKNOWN = ValueFact()
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """How a convolution or pool reads its input, per spatial axis; auto_pad is resolved."""
 
     kernel: Shape
@@ -141,8 +139,7 @@ class Window:
     """True where the spatial axes are 1.. instead of 2.. (onnxruntime's NHWC ops)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inferred:
+class Inferred(NamedTuple):
     """A rule's answer about one node; one entry per output in each tuple, missing entries mean unknown."""
 
     shapes: tuple[Shape | None, ...] = ()

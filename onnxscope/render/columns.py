@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxscope.documents.arrange import components
 from onnxscope.documents.schema import GroupEntry, LayerEntry, PlainShape, PlainSize, ReportDocument
@@ -24,8 +23,7 @@ _MULTIPLE = re.compile(r"(\d+)\*([^\s()]{1,20})")
 """A number times a symbol or a product of symbols; longer factors would make a title of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Brevity:
+class Brevity(NamedTuple):
     """How much of the text is left out."""
 
     sizes: bool = False

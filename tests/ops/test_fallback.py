@@ -21,7 +21,9 @@ def infer(name, inputs, attributes=None, *, domain="", version=17, outputs=1, ir
     names = tuple(f"x{i}" if fact else "" for i, fact in enumerate(inputs))
     results = tuple(f"y{i}" for i in range(outputs))
     given = tuple(attribute(key, value) for key, value in (attributes or {}).items())
-    view = View(Node(0, "node", name, domain, names, results, given), version, tuple(inputs), lambda *_: None)
+    view = View(
+        Node(0, "node", name, domain, names, results, given), version, tuple(inputs), lambda *_: None, []
+    )
     return fallback.infer(view, ir_version)
 
 

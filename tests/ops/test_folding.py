@@ -101,5 +101,7 @@ def test_content_of_an_unknown_input_reads_no_tensor():
     from onnxscope.ops.value import ValueFact
 
     stored = ValueFact(7, (1,), tensor=Tensor("w", 7, (1,), Unreadable()))
-    view = View(Node(0, "", "Add", "", ("w", "x"), ("y",)), 17, (stored, ValueFact(7, (1,))), lambda *_: None)
+    view = View(
+        Node(0, "", "Add", "", ("w", "x"), ("y",)), 17, (stored, ValueFact(7, (1,))), lambda *_: None, []
+    )
     assert folding.content(view, 0, 1) is None
