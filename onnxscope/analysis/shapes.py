@@ -72,8 +72,8 @@ class _Engine:
                 values[info.name] = self.bindings.input_fact(info)
             elif info.name in defaults:  # a default that the caller may override: not a constant
                 fact = values[info.name]
-                values[info.name] = replace(
-                    fact, constant=False, overridable=True, default=fact.tensor, tensor=None
+                values[info.name] = fact._replace(
+                    constant=False, overridable=True, default=fact.tensor, tensor=None
                 )
         self.problems += self.bindings.problems
         _Scope(self, "", graph, values, None, self.model.opset, 0).run()
