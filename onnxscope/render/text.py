@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from textwrap import wrap
-from typing import TypeAlias
 
 from onnxscope.documents.schema import FullyConnectedEntry, LayerEntry, PlainSize, ReportDocument
 from onnxscope.documents.verdict import percent, verdict
 from onnxscope.render import words
+from onnxscope.render.blocks import LEAST_WIDTH, WIDTH, Styled, assembled, hanging, plural
 from onnxscope.render.columns import chosen
 from onnxscope.render.symbols import abbreviated
 from onnxscope.render.table import lines, middle, total_width, wrapped
 from onnxscope.render.words import clean, number
 
-WIDTH = 100
-"""Columns where the width isn't known (a pipe or file): fixed, so that saved reports can be compared."""
-LEAST_WIDTH = 60
 MOST_PROBLEMS = 20
 MOST_FLAGGED = 20
 MOST_TOTAL_LINES = 12
 """Rows of these lists, and lines of one total, that are shown; JSON and Markdown have all."""
-_STYLES = {"title": "\x1b[1m", "faint": "\x1b[2m", "warning": "\x1b[33m"}
-
-Styled: TypeAlias = tuple[str, str]
-"""(style, line)."""
 
 
 def text(document: ReportDocument, *, width: int = WIDTH, color: bool = False, explain: bool = False) -> str:
@@ -44,14 +36,7 @@ def text(document: ReportDocument, *, width: int = WIDTH, color: bool = False, e
         _spatial(document, width),
         _problems(document, width),
     )
-    blocks = [
-        "\n".join(_styled(style, line, color) for style, line in part) for part in map(list, parts) if part
-    ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _styled(style: str, line: str, color: bool) -> str:
-    return f"{_STYLES[style]}{line}\x1b[0m" if color and style else line
+    return assembled(parts, color)
 
 
 def _header(document: ReportDocument, width: int, renamed: dict[str, str]) -> Iterator[Styled]:
@@ -60,13 +45,13 @@ def _header(document: ReportDocument, width: int, renamed: dict[str, str]) -> It
     yield "title", {"": "model", "-": "standard input"}.get(path, path)
     facts = [
         words.size_in_bytes(model["bytes"]) if model["bytes"] else "",
-        _plural(model["nodes"], "node"),
-        _plural(model["functions"], "function") if model["functions"] else "",
+        plural(model["nodes"], "node"),
+        plural(model["functions"], "function") if model["functions"] else "",
         f"opset {words.opsets(model['opsets'])}",
         f"IR {model['ir_version']}",
         clean(model["producer"]),
     ]
-    yield from _hanging(", ".join(fact for fact in facts if fact), width, "  ")
+    yield from hanging(", ".join(fact for fact in facts if fact), width, "  ")
     rows = [("input", value) for value in document["inputs"]] + [
         ("output", value) for value in document["outputs"]
     ]
@@ -79,7 +64,7 @@ def _header(document: ReportDocument, width: int, renamed: dict[str, str]) -> It
             yield "", line + part if not place else " " * words.display_width(line) + part
     if renamed:
         legend = ", ".join(f"{short} = {clean(name)}" for name, short in renamed.items())
-        yield from _hanging(legend, width, "  sizes   ")
+        yield from hanging(legend, width, "  sizes   ")
 
 
 def _table(document: ReportDocument, width: int, explain: bool) -> Iterator[Styled]:
@@ -113,7 +98,7 @@ def _explained(layer: LayerEntry, width: int) -> Iterator[str]:
     if layer["params"]["shared_with"]:
         rows.append(("shared", f"weights with {', '.join(layer['params']['shared_with'])}"))
     for word, text in rows:
-        yield from (line for _, line in _hanging(clean(text), width, f"    {word:6}  "))
+        yield from (line for _, line in hanging(clean(text), width, f"    {word:6}  "))
 
 
 def _totals(document: ReportDocument, width: int) -> Iterator[Styled]:
@@ -162,11 +147,11 @@ def _remarked(start: str, remark: str, width: int, space: int) -> Iterator[Style
     """A total and its remark: beside it, or under it where the total is a long expression."""
     margin = " " * (15 + space + 2)
     if len(start) <= 15 + space:
-        yield from _hanging(remark, width, f"{start}  ", margin)
+        yield from hanging(remark, width, f"{start}  ", margin)
         return
     for place, part in enumerate(wrapped(start[15:], width - 15, MOST_TOTAL_LINES)):
         yield "", (start[:15] if not place else " " * 15) + part
-    yield from _hanging(remark, width, " " * 15)
+    yield from hanging(remark, width, " " * 15)
 
 
 def _coverage(document: ReportDocument) -> str:
@@ -185,7 +170,7 @@ def _coverage(document: ReportDocument) -> str:
 
 
 def _fully_connected(document: ReportDocument, width: int) -> Iterator[Styled]:
-    yield from (("title", line) for _, line in _hanging(verdict(document), width, "", "  "))
+    yield from (("title", line) for _, line in hanging(verdict(document), width, "", "  "))
     groups = _alike(document["fully_connected"])
     shown = [group for group in groups if len(group) == 1][:MOST_FLAGGED]
     space = max((words.display_width(clean(group[0]["layer"])) for group in shown), default=0)
@@ -218,8 +203,8 @@ def _alike(layers: list[FullyConnectedEntry]) -> list[list[FullyConnectedEntry]]
 
 def _flags(group: list[FullyConnectedEntry], width: int) -> Iterator[Styled]:
     names = f"{number(len(group))} layers, {clean(group[0]['layer'])} to {clean(group[-1]['layer'])}"
-    yield from _hanging(names, width, "  ")
-    yield from _hanging(f"no: {clean(group[0]['reason'] or '')}", width, "    ")
+    yield from hanging(names, width, "  ")
+    yield from hanging(f"no: {clean(group[0]['reason'] or '')}", width, "    ")
 
 
 def _flag(layer: FullyConnectedEntry, width: int, space: int) -> Iterator[Styled]:
@@ -228,7 +213,7 @@ def _flag(layer: FullyConnectedEntry, width: int, space: int) -> Iterator[Styled
     part = "" if share is None else percent(share)
     start = f"  {name}{' ' * (space - words.display_width(name))}  {part:>7}  "
     what = layer["becomes"] if layer["replaceable"] else f"no: {layer['reason']}"
-    yield from _hanging(clean(what or ""), width, start)
+    yield from hanging(clean(what or ""), width, start)
 
 
 def _spatial(document: ReportDocument, width: int) -> Iterator[Styled]:
@@ -239,36 +224,22 @@ def _spatial(document: ReportDocument, width: int) -> Iterator[Styled]:
     for name, sizes in found["closed_form"].items():
         if not sizes:  # an output without spatial axes
             continue
-        yield from _hanging(words.shape(sizes), width, f"  {middle(clean(name), max(16, width // 3))}  ")
+        yield from hanging(words.shape(sizes), width, f"  {middle(clean(name), max(16, width // 3))}  ")
     for word, sizes_of in (
         ("smallest input", found["minimum_input"]),
         ("exact step", found["exact_input_step"]),
     ):
         if any(size is not None for size in sizes_of.values()):
             shown = ", ".join(f"{clean(name)} {number(size)}" for name, size in sizes_of.items())
-            yield from _hanging(shown, width, f"  {word:14}  ")
+            yield from hanging(shown, width, f"  {word:14}  ")
 
 
 def _problems(document: ReportDocument, width: int) -> Iterator[Styled]:
     found = document["problems"]
     if not found:
         return
-    yield "warning", _plural(len(found), "problem")
+    yield "warning", plural(len(found), "problem")
     for problem in found[:MOST_PROBLEMS]:
-        yield from _hanging(f"{clean(problem['where'])}: {clean(problem['message'])}", width, "  - ", "    ")
+        yield from hanging(f"{clean(problem['where'])}: {clean(problem['message'])}", width, "  - ", "    ")
     if len(found) > MOST_PROBLEMS:
         yield "", f"  ... and {len(found) - MOST_PROBLEMS} more (--format json lists all)"
-
-
-def _hanging(text: str, width: int, first: str, rest: str | None = None) -> Iterator[Styled]:
-    """The text behind `first`, its further lines under it (or behind `rest`)."""
-    margin = " " * words.display_width(first) if rest is None else rest
-    if not text:
-        yield "", first.rstrip()
-        return
-    for line in wrap(text, width, initial_indent=first, subsequent_indent=margin, break_on_hyphens=False):
-        yield "", line
-
-
-def _plural(number_of: int, noun: str) -> str:
-    return f"{number(number_of)} {noun}{'' if number_of == 1 else 's'}"
