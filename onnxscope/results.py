@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnxscope.documents.audit import AuditDocument, FindingEntry
@@ -21,8 +22,41 @@ if TYPE_CHECKING:
     from onnxscope.documents.verification import RunEntry, VerificationDocument
 
 
+class _Shown(ABC):
+    """A document that shows itself."""
+
+    __slots__ = ()
+    document: Mapping[str, Any]
+
+    @abstractmethod
+    def to_text(self, *, width: int = 100, color: bool = False) -> str:
+        """Text of at most `width` columns."""
+
+    def to_json(self) -> str:
+        """The document as JSON text; docs/ has its schema."""
+        from onnxscope.render.json import json
+
+        return json(self.document)
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+
+class _ShownAsMarkdown(_Shown):
+    """One that a notebook shows as Markdown."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def to_markdown(self) -> str:
+        """Markdown tables."""
+
+    def _repr_markdown_(self) -> str:
+        return self.to_markdown()
+
+
 @dataclass(frozen=True, slots=True)
-class Report:
+class Report(_Shown):
     """A report that shows itself: `print(report)`, a notebook cell, or one of the `to_...` methods.
 
     `document` is the whole of it as plain dicts, lists, strings and numbers (docs/report.md describes the
@@ -68,20 +102,11 @@ class Report:
 
         return markdown(self.document, explain=explain)
 
-    def to_json(self) -> str:
-        """The document as JSON text; docs/report.schema.json is its schema."""
-        from onnxscope.render.json import json
-
-        return json(self.document)
-
     def to_csv(self, *, explain: bool = False) -> str:
         """One line per layer, with a header line."""
         from onnxscope.render.csv import csv
 
         return csv(self.document, explain=explain)
-
-    def __str__(self) -> str:
-        return self.to_text()
 
     def __repr__(self) -> str:
         model, totals = self.document["model"], self.document["totals"]
@@ -95,7 +120,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(_Shown):
     """What a conversion would do; `print(plan)` shows it.
 
     `document` is the whole of it as plain dicts, lists, strings and numbers; docs/convert.md describes the
@@ -125,15 +150,6 @@ class Plan:
 
         return text(self.document, width=width, color=color)
 
-    def to_json(self) -> str:
-        """The document as JSON text; docs/conversion.schema.json is its schema."""
-        from onnxscope.render.json import json
-
-        return json(self.document)
-
-    def __str__(self) -> str:
-        return self.to_text()
-
     def __repr__(self) -> str:
         counts = f"{len(self.converted)} layers become convolutions, {len(self.refused)} stay"
         return f"<{type(self).__name__} {self.document['input']!r}: {counts}>"
@@ -154,7 +170,7 @@ class Conversion(Plan):
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(_ShownAsMarkdown):
     """The verdict on two models, and what it rests on; true where they are equivalent.
 
     `document` is the whole of it as plain dicts, lists, strings and numbers; docs/verify.md describes
@@ -188,26 +204,14 @@ class Proof:
 
         return markdown(self.document)
 
-    def to_json(self) -> str:
-        """The document as JSON text; docs/verification.schema.json is its schema."""
-        from onnxscope.render.json import json
-
-        return json(self.document)
-
-    def __str__(self) -> str:
-        return self.to_text()
-
     def __repr__(self) -> str:
         from onnxscope.render.measures import summary
 
         return f"<Proof {summary(self.document)}>"
 
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
-
 
 @dataclass(frozen=True, slots=True)
-class Audit:
+class Audit(_ShownAsMarkdown):
     """The findings in one or more models, iterable and countable; false where there is none.
 
     `document` is the whole of it as plain dicts, lists, strings and numbers; docs/audit.md describes the
@@ -253,20 +257,14 @@ class Audit:
 
         return sarif(self.document, {rule["code"]: rule for rule in rules()["rules"]}, __version__)
 
-    def __str__(self) -> str:
-        return self.to_text()
-
     def __repr__(self) -> str:
         from onnxscope.render.audit import told
 
         return f"<Audit {'; '.join(map(told, self.document['models']))}>"
 
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
-
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(_ShownAsMarkdown):
     """What differs between two models; true where anything does, names of inner nodes and values apart."""
 
     document: DiffDocument
@@ -286,19 +284,7 @@ class Difference:
 
         return markdown(self.document)
 
-    def to_json(self) -> str:
-        """The document as JSON text; docs/diff.schema.json is its schema."""
-        from onnxscope.render.json import json
-
-        return json(self.document)
-
-    def __str__(self) -> str:
-        return self.to_text()
-
     def __repr__(self) -> str:
         from onnxscope.render.diff import verdict
 
         return f"<Difference {verdict(self.document)}>"
-
-    def _repr_markdown_(self) -> str:
-        return self.to_markdown()
