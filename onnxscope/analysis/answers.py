@@ -34,7 +34,7 @@ class Answers:
 
     def ask(self, question: Hashable, rule: Rule, view: View) -> Inferred:
         """What the rule says about the node. Raises as rules do."""
-        found = rule.infer(view)
+        found = rule.infer(view).checked()
         if not view.particular:
             self._known[question] = found, rule, view.node.attributes
         return found

@@ -212,9 +212,9 @@ class _Scope:
                 return known
         view = View(node, call.version, inputs, self._runner(node), [], self.path, self.label(node))
         if call.function is not None:
-            return self._call(call.function, view)
+            return self._call(call.function, view).checked()
         if call.rule is None:
-            return self._fallback(view)
+            return self._fallback(view).checked()
         try:
             return answers.ask(question, call.rule, view)
         except TooComplex as bad:

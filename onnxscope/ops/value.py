@@ -161,11 +161,12 @@ class Inferred(NamedTuple):
     tensors: tuple[Tensor | None, ...] = ()
     """The stored tensor that an output is (Constant); its numbers are read only when asked for."""
 
-    def __post_init__(self) -> None:
-        """Raises Unanswered for what no value can be; behind it, numbers would grow beyond all bounds."""
+    def checked(self) -> Inferred:
+        """The answer itself. Raises Unanswered for what no value can be: numbers would grow beyond bounds."""
         for shape in (*self.shapes, *(tensor.dims for tensor in self.tensors if tensor)):
             if shape and not possible(shape):
                 raise Unanswered(f"an output with a size beyond int64 or more than {MAX_RANK} axes")
+        return self
 
     def fact(self, index: int, constant: bool = False, overridable: bool = False) -> ValueFact:
         """The fact of output `index`."""
