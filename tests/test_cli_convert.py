@@ -158,6 +158,8 @@ tokens (float[N, 5, 8] x) => (float[N, 5, 8] y)
         ((LENET, "--dry-run", "--native", "0x3"), "HxW"),
         ((LENET, "--dry-run", "--layer", "nope"), "nope"),
         ((LENET, "--dry-run", "--stride", "0"), "--stride"),
+        ((LENET, "--dry-run", "--stride", "3"), "possible: 1, 2, 4"),
+        ((LENET, "--dry-run", "--stride", "2", "--form", "fold"), "take form conv"),
         ((LENET, "--dry-run", "--form", "fancy"), "--form"),
         (("-", "--dry-run"), "standard input"),
         ((LENET, "-o", "/no/such/folder/x.onnx", "--no-verify"), "folder"),
@@ -170,6 +172,19 @@ def test_a_wrong_call_is_2(run, arguments, said):
     assert err.startswith("onnxscope: error: ")
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_a_denser_map_in_text_and_json(run):
+    code, out, err = run(LENET, "--dry-run", "--stride", "2")
+    assert (code, err) == (0, "")
+    assert "fc1    Gemm 400 -> 120  Conv 5x5x16 -> 120, dilation 2  conv  same bytes" in out
+    assert "  one cell every  2 pixels\n  a cell sees     32x32 pixels\n" in out
+    assert "1x1 for 32x32, 6x6 for 42x42" in out  # (42 - 30)//2 = 6
+    document = json.loads(run(LENET, "--dry-run", "--stride", "2", "--format", "json")[1])
+    jsonschema.Draft202012Validator(SCHEMA).validate(document)
+    assert document["options"]["stride"] == 2
+    assert document["maps"][0]["size"] == ["(height - 30)//2", "(width - 30)//2"]
+    assert document["params"]["before"] == document["params"]["after"] == 61706
 
 
 def test_an_existing_file_stays_without_force(run, tmp_path):

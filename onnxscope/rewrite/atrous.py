@@ -210,6 +210,9 @@ class Walk:
         first = next((n for n in fact.node.inputs if self.grids.get(n)), "")
         before, grids = self.facts.value(first).shape, self.grids.get(first, ())
         if before is None or len(before) != len(shape) or len(grids) != len(shape):
+            if len(shape) > 2 and any(grid.stride for grid in grids[2:]):
+                text = f"{fact.node.op} {fact.label} rearranges the map, so the stride behind it is unknown"
+                self.lost.setdefault(name, text)
             return (Grid(None),) * len(shape)
         rows = list(zip(grids, before, shape, strict=True))
         if any(a != b and b != 1 and grid.stride for grid, a, b in rows[2:]):

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxscope.analysis.facts import NodeFact
-from onnxscope.expr import Size
+from onnxscope.expr import Expr, Size
 from onnxscope.graph import Node
 from onnxscope.rewrite.atrous import Grid, Grids, NoDenseTwin, Rule, Walk
 from onnxscope.rewrite.atrous_windows import convolution, pool, quantized_pool
+from onnxscope.rewrite.baked import blocks
 
 _OWN_CONSTANTS = frozenset("BatchNormalization QuantizeLinear DequantizeLinear LRN Dropout".split())
 """Ops whose constants don't broadcast over the map."""
@@ -244,26 +245,85 @@ def _touched(walk: Walk, node: Node, rank: int) -> set[int]:
 
 
 def reshape(walk: Walk, fact: NodeFact) -> Grids | None:
-    """Reshape with sizes copied (0): those axes stay as dense as they are."""
+    """Reshape that copies the sizes of axes that get denser: by a 0, or from its own input's Shape."""
     node = fact.node
     grids = walk.first(node)
-    if all(grid.factor == 1 for grid in grids):
-        return None
+    moving = {axis for axis, grid in enumerate(grids) if grid.factor > 1}
+    if not moving:
+        return _regrouped(walk, node, grids)
     given = node.attribute("shape")
     data = walk.facts.value(node.inputs[1]).known() if len(node.inputs) > 1 else None
     items = given if isinstance(given, tuple) else data.items if data is not None else ()
-    moving = [axis for axis, grid in enumerate(grids) if grid.factor > 1]
-    if node.attribute("allowzero") or any(axis >= len(items) or items[axis] != 0 for axis in moving):
+    if all(axis < len(items) and items[axis] == 0 for axis in moving) and not node.attribute("allowzero"):
+        walk.keep(node)
+        return tuple(grids[axis] if axis in moving else Grid(None) for axis in range(len(items)))
+    free = all(isinstance(walk.shape(node.inputs[0])[axis], Expr) for axis in moving)
+    own = free and not isinstance(given, tuple) and _own_sizes(walk, node)
+    found = _regrouped(walk, node, grids) if own else None
+    if found is None or sum(grid.factor > 1 for grid in found) < len(moving):
         raise NoDenseTwin("merges axes of the map or fixes their size")
+    return found
+
+
+def _regrouped(walk: Walk, node: Node, grids: Grids) -> Grids | None:
+    """The grids after a reshape that merges or splits other axes only; None where sizes don't tell."""
+    before, after = walk.shape(node.inputs[0]), walk.shape(node.outputs[0])
+    parts = blocks(before, after)
+    if parts is None:
+        return None
+    single = {part.after[0]: part.before[0] for part in parts if len(part.before) == len(part.after) == 1}
+    moved = [grids[single[axis]] if axis in single else Grid(None) for axis in range(len(after))]
     walk.keep(node)
-    return tuple(grids[axis] if axis in moving else Grid(None) for axis in range(len(items)))
+    return tuple(moved)
+
+
+_SIZE_OPS = frozenset("Concat Gather Slice Cast Identity Squeeze Unsqueeze".split())
+"""Ops that put sizes in order, none that computes with them."""
+
+
+def _own_sizes(walk: Walk, node: Node) -> bool:
+    """Whether a Reshape's target consists of constants and sizes of its own input."""
+    graph, waiting = walk.facts.main.graph, [node.inputs[1]]
+    while waiting:
+        name = waiting.pop()
+        maker = graph.producers.get(name)
+        if walk.facts.value(name).constant or (maker is not None and _is_size(maker, node.inputs[0])):
+            continue
+        if maker is None or maker.op not in _SIZE_OPS:
+            return False
+        waiting += [source for source in maker.inputs if source]
+    return True
+
+
+def _is_size(maker: Node, source: str) -> bool:
+    return maker.op == "Shape" and maker.inputs[0] == source
+
+
+def _for_reshapes(walk: Walk, name: str, source: str) -> bool:
+    """Whether sizes of a value only go, put in order, into reshapes of that value."""
+    graph, waiting = walk.facts.main.graph, [name]
+    ends = {info.name for info in graph.outputs}
+    while waiting:
+        value = waiting.pop()
+        for reader in graph.consumers.get(value, ()):
+            if reader.op in _SIZE_OPS:
+                waiting += reader.outputs
+            elif reader.op != "Reshape" or reader.inputs[0] != source or value in reader.inputs[:1]:
+                return False
+        if value in ends:
+            return False
+    return True
 
 
 def sizes(walk: Walk, fact: NodeFact) -> Grids | None:
-    """Shape and Size answer for the strided network."""
-    if any(grid.factor > 1 for grid in walk.first(fact.node)):
+    """Shape and Size answer for the strided network, but for reshapes of their own input."""
+    node = fact.node
+    if all(grid.factor == 1 for grid in walk.first(node)):
+        return None
+    if node.op != "Shape" or not _for_reshapes(walk, node.outputs[0], node.inputs[0]):
         raise NoDenseTwin("asks for the size of a map that gets denser")
-    return None
+    walk.keep(node)
+    return (Grid(None),)
 
 
 def _table() -> dict[str, Rule]:

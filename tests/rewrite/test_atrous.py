@@ -225,6 +225,41 @@ def test_the_window_of_a_global_pool_is_dilated(kind, opset):
         assert_common(made, stride, 4)
 
 
+SHUFFLE = [
+    "a = Conv(x, w1) strides=[2,2] pads=[1,1,1,1]",
+    "q = Reshape(a, t5)",
+    "r = Transpose(q) perm=[0,2,1,3,4]",
+    "b = Reshape(r, t4)",
+    "c = Conv(b, g1) group=4 strides=[2,2] pads=[1,1,1,1]",
+    "f = Conv(c, w2) pads=[1,1,1,1]",
+]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("baked", [True, False])
+def test_channels_are_shuffled_in_a_denser_map_as_well(stride, baked):
+    # 27x30 with stride 2 and padding 1 is 14x15; a baked size is computed from Shape by the conversion
+    size = [14, 15] if baked else [0, 0]
+    targets = {"t5": [1, 2, 2, *size], "t4": [1, 4, *size]}
+    if not baked:
+        targets = {"t5": [0, 2, -1, 14, 15], "t4": [0, 4, 14, 15]}
+    given = {name: np.array(numbers, np.int64) for name, numbers in targets.items()}
+    more = {name: {**C3, **EXTRA}[name] for name in ("w1", "w2", "g1")}
+    assert_common(network(SHUFFLE, (27, 30), **given, **more), stride, 4)
+
+
+def test_sizes_that_are_computed_with_are_not_those_of_a_denser_map():
+    lines = [
+        "a = Conv(x, w1) strides=[2,2]",
+        "s = Shape(a)",
+        "n = ReduceProd(s) keepdims=0",
+        "m = Cast(n) to=1",
+        "b = Div(a, m)",
+        "f = MaxPool(b) kernel_shape=[2,2] strides=[2,2]",
+    ]
+    assert_common(built(lines), 1, 4)
+
+
 def test_strides_of_two_and_three():
     # cells every 6 pixels; 3 keeps the second stride, of input dilated by 2
     lines = ["a = Conv(x, w1) strides=[2,2] pads=[1,1,1,1]", "f = Conv(a, w2) strides=[3,3] pads=[1,1,1,1]"]
