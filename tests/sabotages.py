@@ -38,12 +38,13 @@ def sabotages(path: str, seed: int) -> Iterator[Sabotage]:
 
     heads = json.loads(next(e.value for e in fresh().metadata_props if e.key == PROVENANCE))["heads"]
     layers = {layer["output"]: layer for head in heads for layer in head["layers"]}.values()
+    lone = {layer["output"] for head in heads if _stays_global(head) for layer in head["layers"]}
     ends = list({layer["output"]: layer for layer in (next(iter(layers)), list(layers)[-1])}.values())
     for layer in ends:
         label = "first layer" if layer is ends[0] else "last layer"
         yield from _weights(fresh, layer, label, np.random.default_rng(seed))
         yield from _biases(fresh, layer, label, np.random.default_rng(seed))
-        yield from _geometry(fresh, layer, label)
+        yield from _geometry(fresh, layer, label, one_cell=layer["output"] in lone)
     yield from _tails(fresh, {layer["candidate_output"] for layer in layers})
     yield from _pools(fresh, heads)
     yield from _backbone(fresh, heads, np.random.default_rng(seed))
@@ -138,9 +139,16 @@ def _biases(fresh: Fresh, layer: dict, label: str, draw: np.random.Generator) ->
             yield Sabotage(f"bias dropped ({label})", base, places)
 
 
-def _geometry(fresh: Fresh, layer: dict, label: str) -> Iterator[Sabotage]:
+def _stays_global(head: dict) -> bool:
+    """Whether a pool in front gives one cell at every size, on which a stride changes nothing."""
+    return bool(head.get("pool")) and not head["pool"].get("kernel")
+
+
+def _geometry(fresh: Fresh, layer: dict, label: str, one_cell: bool) -> Iterator[Sabotage]:
     """Strides, pads and dilations of the convolution in place of a layer."""
     for key, value in (("strides", 2), ("dilations", 2), ("pads", 1)):
+        if key == "strides" and one_cell:
+            continue
         model = fresh()
         node = _maker(model, layer["candidate_output"])
         if node is None or node.op_type != "Conv":

@@ -10,7 +10,19 @@ from typing import Any
 
 from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure
-from onnxscope.proof import exact, halves, larger, latency, local, providers, tf32, trials, values, weights
+from onnxscope.proof import (
+    exact,
+    halves,
+    larger,
+    latency,
+    local,
+    providers,
+    steps,
+    tf32,
+    trials,
+    values,
+    weights,
+)
 from onnxscope.proof.inputs import Draw
 from onnxscope.proof.local import layer_result
 from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verification, WeightCounts
@@ -133,7 +145,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
         outputs = halves.labelled(outcome.outputs)
     else:
         outcome, layers = _compared(pair, notes)
-        outputs = outcome.outputs
+        outputs = outcome.outputs + steps.outputs(pair, outcome.drawn)
         if halves.narrow(pair):
             notes += [halves.NOTE, *([halves.ROUNDED] if halves.mixed(pair) else [])]
             wider, more = _compared(halves.twins(pair), notes)
