@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnxscope import dtypes
 from onnxscope.analysis import cost
 from onnxscope.analysis.shapes import infer
 from onnxscope.graph import Model
@@ -25,7 +26,7 @@ from onnxscope.proof.windows import windows
 
 if TYPE_CHECKING:
     from onnxscope.proof.limits import Array, Floats
-    from onnxscope.proof.runner import Runnable, Runner
+    from onnxscope.proof.runner import Optimization, Runnable, Runner
 
 _CHUNK = 64
 """Windows that the original's head sees at once, where its batch is free."""
@@ -66,25 +67,30 @@ def window_check(
     batch: int | None = None,
     others: Mapping[str, Array] | None = None,
     arithmetic: Arithmetic = FLOAT32,
+    quantized: bool = False,
 ) -> WindowCheck:
     """The original's head on every window of `feature_map` against the candidate's `results` there.
 
     `feature_map` [N, C, *S] is the candidate's value of `head.feature_map`; `results` maps output names to
     the candidate's values [N, F, *S']. `batch` is the batch size that the original bakes in (None: any);
     `others` are further inputs that its head needs. The limit comes from the jitter check of the head alone,
-    over all windows. `folder` is a scratch directory.
+    over all windows; a `quantized` head runs as it is written, and must give the same steps. `folder` is a
+    scratch directory.
     """
     window = _window(head, feature_map)
     view = _rows_of_windows(feature_map, window, head.dilations)
     order = _order(len(feature_map), len(view), batch)
     part = cut(original, {head.feature_map: _code(feature_map)}, list(results))
+    level: Optimization = "none" if quantized else "all"
 
     def over_all(parts: Sequence[Model]) -> dict[str, Array]:
         given = runnable(parts[0], folder)
-        found = _chunked(given, head.feature_map, view[order], list(results), runner, batch, others or {})
+        found = _chunked(
+            given, head.feature_map, view[order], list(results), runner, batch, others or {}, level
+        )
         return {name: value[np.argsort(order)] for name, value in found.items()}
 
-    return _judged((part,), over_all, results, len(window), seed, arithmetic, len(view))
+    return _judged((part,), over_all, results, len(window), seed, arithmetic, len(view), quantized)
 
 
 def common_check(
@@ -99,6 +105,7 @@ def common_check(
     batch: int | None = None,
     others: Mapping[str, Array] | None = None,
     arithmetic: Arithmetic = FLOAT32,
+    quantized: bool = False,
 ) -> WindowCheck:
     """The original's own feature map of a larger `image`, its head on each window, against the candidate.
 
@@ -111,22 +118,24 @@ def common_check(
     front = cut(original, {name: _code(value) for name, value in image.items()}, [head.feature_map])
     back = cut(original, {head.feature_map: _code(feature_map)}, list(results))
     window = _window(head, feature_map)
+    level: Optimization = "none" if quantized else "all"
 
     def own_map(front: Model) -> Array:
-        found = runner.run(runnable(front, folder), {**image, **(others or {})}, [head.feature_map])
+        given = {**image, **(others or {})}
+        found = runner.run(runnable(front, folder), given, [head.feature_map], optimization=level)
         return np.asarray(found[head.feature_map])
 
     def over_all(parts: Sequence[Model]) -> dict[str, Array]:
         view = _rows_of_windows(own_map(parts[0]), window, ())
         given = runnable(parts[1], folder)
-        return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {})
+        return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {}, level)
 
     cells_of_map = prod(next(iter(results.values())).shape[2:])
     if any(size < wide for size, wide in zip(own_map(front).shape[2:], window, strict=False)):
         return WindowCheck(
             cells_of_map, Comparison(cells_of_map, inf, inf, 0.0), "the original has no map there"
         )
-    return _judged((front, back), over_all, results, len(window), seed, arithmetic, cells_of_map)
+    return _judged((front, back), over_all, results, len(window), seed, arithmetic, cells_of_map, quantized)
 
 
 def _judged(
@@ -137,11 +146,12 @@ def _judged(
     seed: int,
     arithmetic: Arithmetic,
     count_of_windows: int,
+    quantized: bool,
 ) -> WindowCheck:
     """What parts of the original give on all windows against `results`, with the limit of their jitter."""
     expected = over_all(parts)
-    runs = max(jitter.runs_for(value.size) for value in expected.values())
-    moved = [
+    runs = 0 if quantized else max(jitter.runs_for(value.size) for value in expected.values())
+    moved = [expected] * quantized + [
         over_all([jitter.jittered(part, arithmetic, seed=seed, run=run) for part in parts])
         for run in range(runs)
     ]
@@ -165,8 +175,8 @@ def _rows_of_windows(value: Array, window: Sequence[int], dilations: Sequence[in
 
 
 def _code(value: Array) -> int:
-    """The element type of a float array."""
-    return 1 if value.dtype == np.float32 else 11 if value.dtype == np.float64 else 10
+    """The element type of an array."""
+    return dtypes.BY_NAME[value.dtype.name].code
 
 
 def _order(images: int, windows: int, batch: int | None) -> Array:
@@ -190,6 +200,7 @@ def _chunked(
     runner: Runner,
     batch: int | None,
     others: Mapping[str, Array],
+    level: Optimization = "all",
 ) -> dict[str, Array]:
     """Outputs for all windows [R, C, *window], in chunks; a last chunk is filled up to a baked batch size."""
     size = batch or _CHUNK
@@ -199,7 +210,7 @@ def _chunked(
         missing = size - len(chunk) if batch else 0
         filled = np.concatenate([chunk, np.repeat(chunk[-1:], missing, 0)]) if missing else chunk
         given = {n: _repeated(value, len(filled)) for n, value in others.items()}
-        found = runner.run(model, {name: filled, **given}, outputs)
+        found = runner.run(model, {name: filled, **given}, outputs, optimization=level)
         parts.append({output: np.asarray(value)[: len(chunk)] for output, value in found.items()})
     return {output: np.concatenate([part[output] for part in parts]) for output in outputs}
 

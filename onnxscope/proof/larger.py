@@ -211,6 +211,7 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
         "batch": _baked_batch(pair),
         "others": {name: value for name, value in given.items() if name != larger.image},
         "arithmetic": setting.arithmetic(tf32=pair.tf32),
+        "quantized": setting.quantized,
     }
     result = dense.window_check(
         setting.original, head, found[head.feature_map], outputs, pair.first, **options
