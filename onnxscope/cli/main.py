@@ -6,6 +6,7 @@ it; 70 a bug of ours, 130 interrupted, 143 terminated, 141 the reader of the out
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 BUG = 70
 """EX_SOFTWARE of sysexits.h."""
+HELP = os.path.join(os.path.dirname(__file__), "help.txt")
+"""What click says to `--help`, kept, since importing click takes longer than all else about it."""
+HELP_WIDTH = 80
+"""Columns at and above which click's text stays the same."""
 INTERRUPTED = 130
 """128 + SIGINT."""
 
@@ -31,10 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given == ["--version"]:  # asked by scripts, often: not worth importing click for
         print(f"onnxscope {__version__}")
         return 0
+    if given in (["--help"], ["-h"]) and _columns() >= HELP_WIDTH:
+        with open(HELP, encoding="utf-8") as text:
+            print(text.read(), end="")
+        return 0
     try:
         return _run(given)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _columns() -> int:
+    """Columns of the terminal, as click asks for them; 80 where there is none."""
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given):
+        return int(given)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno() if sys.__stdout__ else 1).columns or HELP_WIDTH
+    except (OSError, ValueError):
+        return HELP_WIDTH
 
 
 def _terminated(number: int, frame: object) -> None:
