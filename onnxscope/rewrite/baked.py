@@ -58,7 +58,7 @@ def lifted(model: Model, native: Facts, free: Facts) -> tuple[Model, tuple[str, 
 
     Only the first ones on each path are found: what lies behind them shows with the next facts.
     """
-    names = _free_names(free)
+    names = _free_names(free) | _free_batches(free, native)
     removed: set[int] = set()
     added: list[tuple[int, Node]] = []
     tensors: list[Tensor] = []
@@ -98,6 +98,16 @@ def _free_names(facts: Facts) -> set[str]:
     return {s.name for shape in shapes for size in shape[1:] for s in symbols(size)}
 
 
+def _free_batches(free: Facts, native: Facts) -> set[str]:
+    """Names of batch sizes that the file fixes and the conversion frees."""
+    stored = free.main.graph.initializers
+    names = [info.name for info in free.main.graph.inputs if info.name not in stored]
+    pairs = [(free.value(name).shape, native.value(name).shape) for name in names]
+    return {
+        s.name for one, other in pairs if one and other and isinstance(other[0], int) for s in symbols(one[0])
+    }
+
+
 def _depends(shape: Shape | None, names: set[str]) -> bool:
     return any(s.name in names for size in shape or () for s in symbols(size))
 
@@ -117,6 +127,8 @@ def _copying(node: Node, native: Facts, free: Facts, names: set[str], tensors: l
     if before is None or after is None or moving is None or parts is None:
         return []
     copied: dict[int, int] = {}
+    if before[:1] == after[:1] == (1,):  # a batch of one is in no block
+        copied[0] = 0
     for part in parts:
         if len(part.before) == len(part.after) == 1:
             copied[part.after[0]] = part.before[0]
@@ -177,16 +189,31 @@ def baked(after: Facts, rows: Collection[str] = ()) -> Iterator[str]:
     """What in a converted model fits the native size only, one clause each; `rows` are windows as rows."""
     names = _free_names(after)
     for fact in after.main.nodes:
-        node = fact.node
-        if node.outputs and node.outputs[0] in rows:
-            continue
-        if node.op in _SIZED and (_bakes(fact, after, names) or _folds(fact, after, names)):
-            shape = after.value(node.outputs[0]).shape or ()
-            yield f"{node.op} {fact.label} fixes the size to [{', '.join(map(str, shape))}]"
-        elif any(_half_free(one, other, names) for _, one, other in fact.inferred.agree):
-            yield f"{node.op} {fact.label} fits the native size only"
-        elif node.op in BROADCAST and _clashes(fact, after, names):
-            yield f"{node.op} {fact.label} meets a value of a fixed size"
+        if not (fact.node.outputs and fact.node.outputs[0] in rows):
+            yield from _fixing(fact, after, names, "size")
+
+
+def baked_batches(after: Facts, before: Facts) -> Iterator[str]:
+    """What in a converted model fits the batch only that the file fixed and the conversion frees."""
+    names = _free_batches(after, before)
+    for fact in after.main.nodes if names else ():
+        yield from _fixing(fact, after, names, "batch")
+
+
+def _fixing(fact: NodeFact, after: Facts, names: set[str], what: str) -> Iterator[str]:
+    """Where a node's result doesn't follow its input, in a clause."""
+    node = fact.node
+    if node.op in _SIZED and (_bakes(fact, after, names) or (what == "size" and _folds(fact, after, names))):
+        yield f"{node.op} {fact.label} fixes the {what} to {_listed(after.value(node.outputs[0]).shape)}"
+    elif any(_half_free(one, other, names) for _, one, other in fact.inferred.agree):
+        yield f"{node.op} {fact.label} fits the native {what} only"
+    elif node.op in BROADCAST and (name := _clashing(fact, after, names)):
+        fixed = _listed(after.value(name).shape)
+        yield f"{node.op} {fact.label} meets {name}, whose {what} is fixed: {fixed}"
+
+
+def _listed(shape: Shape | None) -> str:
+    return f"[{', '.join(map(str, shape or ()))}]"
 
 
 def _folds(fact: NodeFact, facts: Facts, names: set[str]) -> bool:
@@ -199,12 +226,12 @@ def _half_free(one: Size, other: Size, names: set[str]) -> bool:
     return _depends((one,), names) != _depends((other,), names)
 
 
-def _clashes(fact: NodeFact, facts: Facts, names: set[str]) -> bool:
-    """Whether sizes that follow the input meet fixed ones other than 1 on an axis."""
-    shapes = [facts.value(name).shape or () for name in fact.node.inputs if name]
-    for place in range(1, max((len(shape) for shape in shapes), default=0) + 1):
-        sizes = [shape[-place] for shape in shapes if len(shape) >= place]
-        free = any(_depends((size,), names) for size in sizes)
-        if free and any(isinstance(size, int) and size != 1 for size in sizes):
-            return True
-    return False
+def _clashing(fact: NodeFact, facts: Facts, names: set[str]) -> str:
+    """The operand with a fixed size other than 1 on an axis where another follows the input; "" for none."""
+    shapes = {name: facts.value(name).shape or () for name in fact.node.inputs if name}
+    for place in range(1, max(map(len, shapes.values()), default=0) + 1):
+        sizes = {name: shape[-place] for name, shape in shapes.items() if len(shape) >= place}
+        fixed = [name for name, size in sizes.items() if isinstance(size, int) and size != 1]
+        if fixed and any(_depends((size,), names) for size in sizes.values()):
+            return fixed[0]
+    return ""

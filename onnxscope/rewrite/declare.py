@@ -18,7 +18,7 @@ from onnxscope.rewrite.select import Selection
 def declared(chosen: Selection, sizes: Sizes, change: Edit) -> Edit:
     """The edit with its declarations."""
     model, options = chosen.lift.model, chosen.lift.options
-    inputs = _inputs(model, sizes, options.batch == "free")
+    inputs = _inputs(model, sizes)
     if model.ir_version < 4:  # there, an initializer must be an input too (IR.md, before version 4)
         inputs += [
             ValueInfo(tensor.name, Type("tensor", tensor.dtype, tensor.dims)) for tensor in change.tensors
@@ -39,14 +39,12 @@ def declared(chosen: Selection, sizes: Sizes, change: Edit) -> Edit:
     return replace(change, outputs=outputs, stale=frozenset(stale))
 
 
-def _inputs(model: Model, sizes: Sizes, free_batch: bool) -> list[ValueInfo]:
+def _inputs(model: Model, sizes: Sizes) -> list[ValueInfo]:
     found = []
     for info in model.graph.inputs:
         shape = sizes.shapes.get(info.name, info.type.shape)
         if info.name in model.graph.initializers or shape is None:
             continue
-        if free_batch and shape and isinstance(shape[0], int):
-            shape = ("batch", *shape[1:])
         if tuple(shape) != info.type.shape:
             found.append(replace(info, type=replace(info.type, shape=tuple(shape))))
     return found

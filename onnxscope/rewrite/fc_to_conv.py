@@ -16,7 +16,7 @@ from onnxscope.expr.bounds import assuming
 from onnxscope.graph import Model
 from onnxscope.rewrite import heads
 from onnxscope.rewrite.atrous import ONE_CELL, Dense, dense, strides
-from onnxscope.rewrite.baked import baked, lifted
+from onnxscope.rewrite.baked import baked, baked_batches, lifted
 from onnxscope.rewrite.declare import declared
 from onnxscope.rewrite.describe import conversions, geometry, notes, provenance, remarks
 from onnxscope.rewrite.folding import Folder
@@ -64,7 +64,7 @@ ROUNDS = 50
 def _unbaked(model: Model, sizes: Sizes, options: Options) -> tuple[Model, Sizes, list[str]]:
     """The model with reshapes that fix a size rewritten, where sizes become free."""
     found: list[str] = []
-    for _ in range(ROUNDS if options.size == "dynamic" else 0):
+    for _ in range(ROUNDS if options.size == "dynamic" or options.batch == "free" else 0):
         model, labels = lifted(model, sizes.native, sizes.free)
         if not labels:
             break
@@ -180,6 +180,10 @@ def _finished(
     if fixed:
         why = f"with other sizes, {fixed[0]}; --size fixed converts it"
         return _stays(model, options, chosen, refusals, counted, why, tuple(fixed))
+    single = list(baked_batches(after, sizes.native)) if options.batch == "free" else []
+    if single:
+        why = f"with a free batch, {single[0]}; --batch keep converts it"
+        return _stays(model, options, chosen, refusals, counted, why, tuple(single))
     return Plan(
         model,
         options,

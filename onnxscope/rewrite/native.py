@@ -18,6 +18,8 @@ from onnxscope.rewrite.plan import Options
 
 SEARCH_LIMIT = 1 << 14
 """Largest native input size that is tried, in pixels."""
+BATCH = "batch"
+"""Name of a batch size that becomes free."""
 _NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
@@ -54,11 +56,26 @@ def sizes_of(model: Model, options: Options) -> Sizes:
         sizes = tuple(size for axis in axes if isinstance(size := shape[axis], int))
         if len(sizes) == len(axes):
             window[name] = sizes
-    if options.size == "fixed":
+    shapes = {} if options.size == "fixed" else _free_shapes(model, first, images, window)
+    if options.batch == "free":
+        shapes |= _batched(first, shapes)
+    if options.size == "fixed" and not shapes:
         return Sizes(native, native, {}, window)
-    shapes = _free_shapes(first, images, window)
-    free = infer(model, {**options.shapes, **shapes}, options.dims)
+    tags = {size for shape in shapes.values() for size in shape}
+    dims = {name: size for name, size in options.dims.items() if name not in tags}
+    free = infer(model, {**options.shapes, **shapes}, dims)
     return Sizes(native, free, shapes, window)
+
+
+def _batched(facts: Facts, shapes: dict[str, tuple[int | str, ...]]) -> dict[str, tuple[int | str, ...]]:
+    """Input name -> its shape with a symbol for a batch that is a number."""
+    graph = facts.main.graph
+    known = {info.name: facts.value(info.name).shape or () for info in graph.inputs}
+    return {
+        name: (BATCH, *(shapes.get(name) or bound(shape))[1:])
+        for name, shape in known.items()
+        if name not in graph.initializers and shape and isinstance(shape[0], int)
+    }
 
 
 def _images(facts: Facts) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -119,31 +136,55 @@ def _followed(facts: Facts, node: Node, value: str, tags: Tags) -> Tags | None:
 
 
 def _native(model: Model, facts: Facts, images: dict[str, tuple[int, ...]], options: Options) -> Facts:
-    """The facts at the native size: declared, given, or implied by a weight behind a flattening."""
-    free = {
-        name: axes
-        for name, axes in images.items()
-        if any(isinstance((facts.value(name).shape or ())[axis], Expr) for axis in axes)
-    }
-    if not free:
-        return facts
-    if options.native is not None:
-        shapes = dict(options.shapes)
-        for name, axes in free.items():
-            shapes[name] = _given(facts.value(name).shape or (), axes, options.native)
-        return infer(model, shapes, options.dims)
-    implied = _implied(facts)
-    return infer(model, options.shapes, {**options.dims, **implied}) if implied else facts
+    """The facts at the native size: given, declared, or implied by a weight behind a flattening.
+
+    Raises UsageError where the size given isn't the one that the file fixes.
+    """
+    shapes = dict(options.shapes)
+    for name, axes in images.items():
+        shape = facts.value(name).shape or ()
+        fixed = tuple(_fixed(model, name, axis, shape) for axis in axes)
+        if options.native is not None:
+            shapes[name] = _given(name, shape, axes, fixed, options.native)
+        elif any(isinstance(shape[axis], Expr) and size for axis, size in zip(axes, fixed, strict=True)):
+            shapes[name] = _with(shape, dict(zip(axes, fixed, strict=True)))
+    if shapes != options.shapes:
+        facts = infer(model, shapes, options.dims)
+    free = any(isinstance((facts.value(n).shape or ())[a], Expr) for n, axes in images.items() for a in axes)
+    implied = _implied(facts) if free else {}
+    return infer(model, shapes, {**options.dims, **implied}) if implied else facts
 
 
-def _given(shape: Shape, axes: tuple[int, ...], native: tuple[int, ...]) -> tuple[int | str, ...]:
+def _fixed(model: Model, name: str, axis: int, shape: Shape) -> int | None:
+    """A spatial size that was given, else the one that the file declares; None for a free one."""
+    size = shape[axis]
+    declared = _declared(model, name)
+    own = declared[axis] if axis < len(declared) else None
+    return size if isinstance(size, int) else own if isinstance(own, int) else None
+
+
+def _declared(model: Model, name: str) -> tuple[int | str | None, ...]:
+    found = next((info for info in model.graph.inputs if info.name == name), None)
+    return (found.type.shape if found else None) or ()
+
+
+def _with(shape: Shape, sizes: dict[int, int | None]) -> tuple[int | str, ...]:
+    return tuple(sizes.get(axis) or _named(size) for axis, size in enumerate(shape))
+
+
+def _given(
+    name: str, shape: Shape, axes: tuple[int, ...], fixed: tuple[int | None, ...], native: tuple[int, ...]
+) -> tuple[int | str, ...]:
+    asked = "x".join(map(str, native))
     if len(native) != len(axes):
-        shown = "x".join(map(str, native))
-        raise UsageError(f"--native {shown} has {len(native)} sizes, the input has {len(axes)} spatial axes")
-    sizes = dict(zip(axes, native, strict=True))
-    return tuple(
-        sizes.get(axis, size if isinstance(size, int) else str(size)) for axis, size in enumerate(shape)
-    )
+        raise UsageError(f"--native {asked} has {len(native)} sizes, {name} has {len(axes)} spatial axes")
+    if any(size not in (None, other) for size, other in zip(fixed, native, strict=True)):
+        have = "x".join(str(size or "free") for size in fixed)
+        raise UsageError(
+            f"--native {asked} contradicts {name}, which has {have}",
+            help="leave --native out: the size in the file is the native one",
+        )
+    return _with(shape, dict(zip(axes, native, strict=True)))
 
 
 def _implied(facts: Facts) -> dict[str, int]:
@@ -177,9 +218,9 @@ def _solve(size: Size, name: str, wanted: int) -> int | None:
 
 
 def _free_shapes(
-    facts: Facts, images: dict[str, tuple[int, ...]], window: dict[str, tuple[int, ...]]
+    model: Model, facts: Facts, images: dict[str, tuple[int, ...]], window: dict[str, tuple[int, ...]]
 ) -> dict[str, tuple[int | str, ...]]:
-    """Input name -> its shape with a symbol for every fixed spatial axis."""
+    """Input name -> its shape with a symbol for every fixed spatial axis: the name in the file, if any."""
     known = {
         s.name
         for info in facts.main.graph.inputs
@@ -189,17 +230,28 @@ def _free_shapes(
     by_size: dict[tuple[int, ...], int] = {}
     shapes: dict[str, tuple[int | str, ...]] = {}
     for name, axes in images.items():
-        shape = facts.value(name).shape or ()
-        if not any(isinstance(shape[axis], int) for axis in axes):
+        shape, declared = facts.value(name).shape or (), _declared(model, name)
+        if all(declared[axis : axis + 1] == (_named(shape[axis]),) for axis in axes) and not any(
+            isinstance(shape[axis], int) for axis in axes
+        ):
             continue
         serial = by_size.setdefault(window.get(name, (len(by_size),)), len(by_size))
         base = _NAMES.get(len(axes), tuple(f"size{i}" for i in range(len(axes))))
-        tags = {axis: _tag(tag, serial, known) for axis, tag in zip(axes, base, strict=True)}
+        tags = {
+            axis: _own(declared, axis) or _tag(tag, serial, known)
+            for axis, tag in zip(axes, base, strict=True)
+        }
         shapes[name] = tuple(
             tags[axis] if axis in tags and isinstance(size, int) else _named(size)
             for axis, size in enumerate(shape)
         )
     return shapes
+
+
+def _own(declared: tuple[int | str | None, ...], axis: int) -> str:
+    """The name that the file gives to an axis; "" where it has a number or none."""
+    name = declared[axis] if axis < len(declared) else None
+    return name if isinstance(name, str) else ""
 
 
 def _named(size: Size) -> int | str:

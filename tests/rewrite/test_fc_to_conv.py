@@ -211,7 +211,7 @@ def test_a_size_that_can_not_be_lifted_is_named() -> None:
     made = plan(model)
     assert made.edit is None
     assert [r.reason for r in made.refusals] == [
-        "with other sizes, Add t meets a value of a fixed size; --size fixed converts it"
+        "with other sizes, Add t meets c, whose size is fixed: [1, 3, 8, 8]; --size fixed converts it"
     ]
     converted(model, size="fixed")
 

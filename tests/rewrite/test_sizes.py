@@ -1,0 +1,136 @@
+"""Sizes of a conversion: given, declared or freed; what bakes a size or a batch in; empty batches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
+from test_fc_to_conv import POOL, assert_near, converted, normal, run, shapes, small
+
+from onnxscope.errors import UsageError
+from onnxscope.rewrite.fc_to_conv import plan
+from onnxscope.rewrite.plan import Options
+
+W = {"w": normal(192, 6)}
+FLAT, FC = "f = Flatten(r)", "y = Gemm(f, w)"
+
+
+def test_a_native_size_that_the_file_contradicts_is_an_error() -> None:
+    with pytest.raises(UsageError, match="--native 9x9 contradicts x, which has 8x8"):
+        plan(small(), Options(native=(9, 9)))
+    with pytest.raises(UsageError, match="--native 8 has 1 sizes, x has 2 spatial axes"):
+        plan(small(), Options(native=(8,)))
+    with pytest.raises(UsageError, match="--native 8x9 contradicts x, which has freex8"):
+        plan(small(x="N,3,H,8"), Options(native=(8, 9)))
+
+
+def test_a_native_size_that_the_file_has_too_is_accepted() -> None:
+    _, candidate = converted(small(), native=(8, 8))
+    assert shapes(candidate)["y"] == ("N", 5, "(height - 6)//2", "(width - 6)//2")
+
+
+GIVEN: list[dict[str, Any]] = [
+    {"shapes": {"x": ("N", 3, 8, 8)}},
+    {"dims": {"H": 8, "W": 8}},
+    {"native": (8, 8)},
+    {},
+]
+
+
+@pytest.mark.parametrize("options", GIVEN)
+def test_a_free_size_keeps_its_name_however_the_native_one_is_given(options: dict[str, Any]) -> None:
+    _, candidate = converted(small(x="N,3,H,W"), **options)
+    assert shapes(candidate) == {"x": ("N", 3, "H", "W"), "y": ("N", 5, "(H - 6)//2", "(W - 6)//2")}
+
+
+def test_a_shape_that_frees_a_fixed_size() -> None:
+    """The file's own size stays the native one; the names given become those of the input."""
+    model = small()
+    made, candidate = converted(model, shapes={"x": ("N", 3, "rows", "columns")})
+    wanted = ("(rows - 6)//2", "(columns - 6)//2")
+    assert shapes(candidate) == {"x": ("N", 3, "rows", "columns"), "y": ("N", 5, *wanted)}
+    assert tuple(map(str, made.geometry[0].size)) == wanted
+    assert made.geometry[0].minimum == {"rows": 8, "columns": 8}
+    x = normal(1, 3, 12, 10)
+    (found,) = run(candidate, x)
+    assert found.shape == (1, 5, 3, 2)
+    assert_near(found[:, :, 2, 1], run(model, np.ascontiguousarray(x[:, :, 4:12, 2:10]))[0])
+
+
+def test_a_resize_to_fixed_sizes_is_named() -> None:
+    lines = [POOL, "r = Resize(p, , , s) mode=nearest", FLAT, FC]
+    model = small(lines, x="2,3,8,8", s=np.array([2, 3, 8, 8]), **W)
+    (refusal,) = plan(model).refusals
+    assert refusal.reason == (
+        "with other sizes, Resize r fixes the size to [2, 3, 8, 8]; --size fixed converts it"
+    )
+    x = normal(2, 3, 8, 8)
+    _, fixed = converted(model, size="fixed")
+    assert_near(run(fixed, x)[0][:, :, 0, 0], run(model, x)[0])
+
+
+def test_a_resize_by_scales_follows_the_input() -> None:
+    model = small([POOL, "r = Resize(p, , s) mode=nearest", FLAT, FC],
+                  s=np.array([1, 1, 2, 2], np.float32), **W)  # fmt: skip
+    _, candidate = converted(model)
+    x = normal(1, 3, 12, 10)
+    (found,) = run(candidate, x)
+    assert found.shape == (1, 6, 5, 3)
+    assert_near(found[:, :, 4, 2], run(model, np.ascontiguousarray(x[:, :, 4:12, 2:10]))[0])
+
+
+def test_the_operand_that_fixes_the_size_is_named() -> None:
+    lines = ["g = GlobalAveragePool(x)", "e = Expand(g, s)", "r = Mul(x, e)", FLAT, FC]
+    (refusal,) = plan(small(lines, s=np.array([1, 3, 8, 8]), **W)).refusals
+    assert "Mul r meets e, whose size is fixed: [N, 3, 8, 8]" in refusal.reason
+
+
+BATCHES = [
+    ("a reshape", ["r = Reshape(x, s)", FLAT, FC], {"s": np.array([1, 3, 8, 8])}),
+    ("a shuffle", ["u = Reshape(x, s)", "t = Transpose(u) perm=[0,2,1,3,4]", "r = Reshape(t, q)", FLAT, FC],
+     {"s": np.array([1, 3, 1, 8, 8]), "q": np.array([1, 3, 8, 8])}),
+    ("the flattening", ["r = Relu(x)", "f = Reshape(r, s)", FC], {"s": np.array([1, -1])}),
+    ("the result", ["r = Relu(x)", FLAT, "a = Gemm(f, w)", "y = Reshape(a, s)"], {"s": np.array([1, 6])}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"size": "fixed"}, {"output": "vector"}])
+@pytest.mark.parametrize(("lines", "values"), [b[1:] for b in BATCHES], ids=[b[0] for b in BATCHES])
+def test_a_baked_batch_is_freed(
+    lines: list[str], values: dict[str, np.ndarray], options: dict[str, str]
+) -> None:
+    """Three images at once are three images, one after the other: none is folded into another."""
+    model = small(lines, x="1,3,8,8", **values, **W)
+    _, candidate = converted(model, batch="free", **options)
+    assert shapes(candidate)["y"][0] == "batch"
+    x = normal(3, 3, 8, 8)
+    expected = np.concatenate([run(model, x[i : i + 1])[0] for i in range(3)])
+    assert_near(run(candidate, x)[0].reshape(3, 6), expected)
+
+
+def test_a_baked_batch_that_can_not_be_freed_is_named() -> None:
+    """Taken as it is, three images would be resized to one."""
+    lines = [POOL, "r = Resize(p, , , s) mode=nearest", FLAT, FC]
+    model = small(lines, x="1,3,8,8", s=np.array([1, 3, 8, 8]), **W)
+    (refusal,) = plan(model, Options(batch="free", size="fixed")).refusals
+    assert refusal.reason == (
+        "with a free batch, Resize r fixes the batch to [1, 3, 8, 8]; --batch keep converts it"
+    )
+    assert plan(model, Options(size="fixed")).refusals == ()
+
+
+@pytest.mark.parametrize("options", [{}, {"output": "vector"}, {"form": "rows"}])
+def test_an_empty_batch(options: dict[str, str]) -> None:
+    model, empty = small(), normal(0, 3, 8, 8)
+    _, candidate = converted(model, **options)
+    assert run(model, empty)[0].shape == (0, 5)
+    assert run(candidate, empty)[0].shape[:2] == (0, 5)
+
+
+def test_fold_takes_no_empty_batch() -> None:
+    """Its one image would have no column, which onnxruntime's Conv refuses; docs/forms.md says so."""
+    _, candidate = converted(small(), form="fold")
+    with pytest.raises(InvalidArgument):
+        run(candidate, normal(0, 3, 8, 8))
