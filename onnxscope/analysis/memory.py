@@ -20,6 +20,7 @@ from onnxscope.expr import (
     Coefficient,
     Monomial,
     Size,
+    TooComplex,
     at_least,
     ceil_div,
     maximum,
@@ -143,8 +144,10 @@ def _inside(facts: Facts, fact: NodeFact, total: _Tally) -> list[_Graph]:
         _measured(facts, path, (), [(path, info.name) for info in facts.scopes[path].graph.outputs])
         for path in facts.children.get((fact.scope, fact.node.index), ())
     ]
-    if found:
-        total.add(maximum(*(graph.total for graph in found)))
+    try:
+        total.add(maximum(*(graph.total for graph in found)) if found else 0)
+    except TooComplex:
+        found[0].unknown += 1
     return found
 
 
@@ -174,5 +177,8 @@ def _packed(shape: Shape, code: int) -> Size | None:
     if dtype is None or dtype.bits is None:
         return None
     whole, partial = divmod(dtype.bits, 8)
-    count = product(shape)
-    return ceil_div(count * dtype.bits, 8) if partial else count * whole
+    try:
+        count = product(shape)
+        return ceil_div(count * dtype.bits, 8) if partial else count * whole
+    except TooComplex:
+        return None

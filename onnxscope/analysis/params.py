@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.roles import BIAS, STATISTIC, WEIGHT, roles_of
-from onnxscope.expr import Size, Worked, product, worked_product
+from onnxscope.expr import Size, TooComplex, Worked, product, worked_product
 from onnxscope.graph import Node, SparseTensor, Tensor
 from onnxscope.ops.value import Shape
 
@@ -260,9 +260,11 @@ def _stored(facts: Facts, path: str, name: str, role: str, producer: Node | None
         return _constant(producer, name, role)
     if producer is None or producer.op != "ConstantOfShape" or value.shape is None:
         return None
-    return Parameter(
-        (path, name), name, role, value.shape, value.dtype or 1, product(value.shape), producer.op
-    )
+    try:
+        count = product(value.shape)
+    except TooComplex:
+        return None
+    return Parameter((path, name), name, role, value.shape, value.dtype or 1, count, producer.op)
 
 
 def _constant(node: Node, name: str, role: str) -> Parameter | None:

@@ -125,7 +125,8 @@ def _seen(step: Step, shape: Shape, found: dict[Place, Axes]) -> _Seen:
         if value is None or value.shape is None or value.fixed:
             fields.append(None)
         else:
-            fields.append(found.get(place) or (None,) * len(value.shape))
+            known, rank = found.get(place), len(value.shape)
+            fields.append(known if known and len(known) == rank else (None,) * rank)
         shapes.append(None if value is None else value.shape)
     return _Seen(step.fact, tuple(fields), tuple(shapes), shape)
 
@@ -272,6 +273,8 @@ def _transpose(step: _Seen) -> Axes:
     if source is None:
         return _unknown(step)
     order = perm if isinstance(perm, tuple) else range(len(source))[::-1]
+    if set(order) != set(range(len(source))):
+        return _unknown(step)
     return tuple(source[axis] for axis in order if isinstance(axis, int))
 
 

@@ -7,7 +7,7 @@ from math import lcm
 from typing import NamedTuple
 
 from onnxscope.analysis.facts import Facts
-from onnxscope.expr import Expr, Floor, Size, bind, symbol, symbols, terms_of
+from onnxscope.expr import Expr, Floor, Size, TooComplex, bind, symbol, symbols, terms_of
 from onnxscope.ops.value import Shape
 
 SEARCH_LIMIT = 1 << 20
@@ -122,7 +122,10 @@ def _step(name: str, stages: list[Expr], forms: list[Size]) -> int | None:
     stages = [size for size in stages if len(symbols(size)) == 1]
     step = lcm(1, *(d for size in stages for d in _denominators(size)))
     mine = [size for size in forms if {s.name for s in symbols(size)} == {name}] or stages[-1:]
-    grown = [bind(size, {name: symbol(name) + step}) - size for size in mine]
+    try:
+        grown = [bind(size, {name: symbol(name) + step}) - size for size in mine]
+    except TooComplex:
+        return None
     return step if grown and all(isinstance(size, int) for size in grown) else None
 
 
