@@ -52,7 +52,7 @@ class FullyConnected:
 
     def blocks(self) -> Iterator[tuple[int, int, Floats]]:
         """Rows of alpha W in float64, from `start` to `stop`, in blocks of 2 MB, which stay in a cache."""
-        for first, last in self._held():
+        for first, last in self.held():
             for start in range(first, last, self.step):
                 stop = min(start + self.step, last)
                 part = np.array(self.weight[start:stop], np.float64, order="C")
@@ -60,9 +60,9 @@ class FullyConnected:
 
     def columns(self, places: Sequence[int]) -> Array:
         """The weights of some inputs as they are stored, [F, places]."""
-        return np.concatenate([self.weight[start:stop, list(places)] for start, stop in self._held()])
+        return np.concatenate([self.weight[start:stop, list(places)] for start, stop in self.held()])
 
-    def _held(self) -> Iterator[tuple[int, int]]:
+    def held(self) -> Iterator[tuple[int, int]]:
         """Outputs from `start` to `stop`, 32 MB at a time; mapped pages are let go again behind them."""
         pages, width = _pages(self.weight), self.inputs * self.weight.itemsize
         step = max(1, _HELD // max(1, width))

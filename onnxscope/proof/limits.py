@@ -142,17 +142,22 @@ def prepared(rows: Floats, split: tuple[int, int]) -> Rows:
     return Rows(split, orders, pieces[0] * pieces[0], terms)
 
 
-def weighted(weight: Floats, bias: Floats | None, rows: Rows) -> Sums:
+def weighted(weight: Floats, bias: Floats | None, rows: Rows, *, walked: bool = True) -> Sums:
     """The sums of prepared rows with `weight` [F, K] and `bias` [F]; see `sums`.
 
-    Every product is a stack of small ones, which a linear algebra library leaves to one thread.
+    Without `walked` Q is that of a random order alone: never larger, and sooner had. Every product is a stack
+    of small ones, which a linear algebra library leaves to one thread.
     """
     stored, terms = _pieces(weight), rows.terms
     products: Floats = np.matmul(rows.squares, stored * stored).sum(axis=0)
-    y, quadratic = _walk(stored, rows.orders[0], terms, products)
-    for order in rows.orders[1:]:
-        turned = _walk(_pieces(_exchanged(weight, rows.split)), order, terms, products)[1]
-        quadratic = np.maximum(quadratic, turned)
+    if walked:
+        y, quadratic = _walk(stored, rows.orders[0], terms, products)
+        for order in rows.orders[1:]:
+            turned = _walk(_pieces(_exchanged(weight, rows.split)), order, terms, products)[1]
+            quadratic = np.maximum(quadratic, turned)
+    else:
+        y = np.matmul(rows.orders[0][0], stored).sum(axis=0)
+        quadratic = np.zeros_like(y)
     quadratic = np.maximum(quadratic, terms * products / 6 + terms * y * y / 3)
     offset = np.zeros(len(weight)) if bias is None else bias
     y = y + offset

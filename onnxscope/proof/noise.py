@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnxscope.proof.jitter import WeightUse
     from onnxscope.proof.limits import Arithmetic, Floats
 
-LARGE = 1 << 22
+LARGE = 1 << 20
 """Numbers in a weight from which on it is moved by way of its inputs."""
 WORDS = (
     f"; weights of {LARGE >> 20}M numbers and more stay, the inputs of their sums are jittered by "

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnxscope.proof.links import HeadLink, LayerLink, Move
     from onnxscope.proof.runner import Runner
 
-_PIECE = 1 << 20
+_PIECE = 1 << 17
 _FC = frozenset("Gemm MatMul FusedGemm FusedMatMul".split())
 _INTEGERS = frozenset({dtypes.INT64, dtypes.INT32, dtypes.BOOL, dtypes.STRING})
 """Element types of shapes, indices and texts, which are no weights."""
@@ -150,11 +150,11 @@ def _in_order(original: Model, candidate: Model, layer: LayerLink, runner: Runne
     if len(axes) != len(sizes) or sorted(axes) != list(range(1, 1 + len(sizes))):
         axes = tuple(range(1, 1 + len(sizes)))
     written = tuple(sizes[axis - 1] for axis in axes)
-    kernel, step = stored.array(), max(1, _PIECE // max(1, matrix.inputs))
-    for start in range(0, matrix.outputs, step):
-        rows = np.ascontiguousarray(matrix.weight[start : start + step])
+    kernel = stored.array()
+    for start, stop in matrix.held():
+        rows = np.ascontiguousarray(matrix.weight[start:stop])
         turned = np.moveaxis(rows.reshape(len(rows), *written), range(1, 1 + len(axes)), axes)
-        if not np.array_equal(_bits(turned), _bits(kernel[start : start + step])):
+        if not np.array_equal(_bits(turned), _bits(kernel[start:stop])):
             return False
     return True
 
@@ -249,7 +249,7 @@ def _fully_connected(model: Model) -> dict[str, int]:
 
 
 def fingerprint(tensor: Tensor) -> Fingerprint:
-    """The fingerprint of a stored tensor, read in pieces of 1 MiB."""
+    """The fingerprint of a stored tensor, read in pieces of 128 KiB."""
     return _fingerprint(tensor.dtype, tensor.count, tensor.nbytes or 0, pieces(tensor))
 
 
@@ -285,7 +285,7 @@ def _mixed(bits: npt.NDArray[np.uint64], salt: int) -> npt.NDArray[np.uint64]:
 
 
 def pieces(tensor: Tensor) -> Iterator[bytes]:
-    """The packed bytes of a tensor in pieces of 1 MiB, read rather than mapped so that memory stays flat.
+    """The packed bytes of a tensor in pieces of 128 KiB, read rather than mapped so that memory stays flat.
 
     Raises ExternalDataError or FileError where they can't be had.
     """
