@@ -135,7 +135,11 @@ def convert(
     if converted is None:
         raise nothing_converts(_plan_of(planned, None))
     if verify:
-        _check_runtime(provider)
+        try:
+            _check_runtime(provider)
+        except RuntimeFailure as error:
+            _keep(_impossible(error, model.path, target), target)
+            raise
     with staged(converted, target, external_data=external_data, force=force) as file:
         proof = _proved(planned, file.path, target, provider, progress) if verify else None
         if proof is not None and not proof.equivalent:
@@ -376,7 +380,11 @@ def _impossible(error: OnnxscopeError, original: str, target: str) -> Proof:
     from onnxscope.proof.result import Verification, WeightCounts
     from onnxscope.runtime import version
 
-    found = Verification(False, version(), WeightCounts(0, 0, 0), f"not run: {error.message}", ())
+    try:
+        runtime = version()
+    except RuntimeFailure:
+        runtime = "no onnxruntime"
+    found = Verification(False, runtime, WeightCounts(0, 0, 0), f"not run: {error.message}", ())
     return Proof(verification(found, original, target))
 
 

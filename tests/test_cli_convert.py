@@ -276,7 +276,7 @@ def test_an_impossible_proof_is_4(run, tmp_path, monkeypatch):
 
 
 def test_without_onnxruntime_the_message_says_how_to_get_it_or_do_without(tmp_path):
-    """In a process where onnxruntime can't be imported, before anything is written."""
+    """In a process where onnxruntime can't be imported: no model, only the document that says why."""
     script = f"""
 import sys
 sys.modules["onnxruntime"] = None
@@ -289,7 +289,10 @@ sys.exit(main(["convert", {LENET!r}, "-o", {str(tmp_path / "x.onnx")!r}]))
     assert (done.returncode, done.stdout) == (4, "")
     assert "pip install" in done.stderr
     assert "--no-verify" in done.stderr
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["x.onnx.proof.json"]
+    proof = json.loads((tmp_path / "x.onnx.proof.json").read_text())
+    assert proof["equivalent"] is False
+    assert proof["reason"].startswith("not run: ")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
