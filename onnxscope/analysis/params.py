@@ -207,7 +207,7 @@ def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
 def _learnable(parameter: Parameter) -> bool:
     """Whether a constant in an unlisted place counts: floats, stored, more than one number."""
     dtype = dtypes.BY_CODE.get(parameter.dtype)
-    quantized = parameter.dtype in (dtypes.INT8, dtypes.UINT8, 21, 22)
+    quantized = bool(dtype and dtype.kind in ("int", "uint") and (dtype.bits or 0) <= 8)
     return (
         bool(dtype and (dtype.kind == "float" or quantized))
         and parameter.elements != 1

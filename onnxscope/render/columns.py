@@ -75,7 +75,9 @@ def _layer_columns(document: ReportDocument, brevity: Brevity) -> tuple[list[Col
     more["receptive field"] = lambda: column(
         "receptive field", lambda row: words.field(row["receptive_field"])
     )
-    more["input"] = lambda: column("input", lambda row: words.shape(row["input_shape"]))
+    more["input"] = lambda: column(
+        "input", lambda row: words.shape(row["input_shape"]) if row["input"] else ""
+    )
     return [c for c in needed if c.title != "window" or any(c.cells)], more
 
 

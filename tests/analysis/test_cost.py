@@ -8,7 +8,7 @@ import pytest
 from nets import net, node
 from onnx import helper, parser
 
-from onnxscope.analysis import cost, memory
+from onnxscope.analysis import cost, memory, params
 from onnxscope.analysis.shapes import infer
 from onnxscope.files.read import loads
 from onnxscope.graph import Model
@@ -117,6 +117,25 @@ def test_unknown_sizes_are_counted_not_summed() -> None:
 
 def _text(graph: str) -> Model:
     return loads(parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}').SerializeToString())
+
+
+def test_a_branch_may_use_a_name_of_the_graph_around_it() -> None:
+    """Inside `then` w is its own [4, 2] and a its own [1, 2]; `other` and the main graph have theirs.
+
+    then: 4*2 MACs; other: 4*3. Forbidden by the ONNX IR, and written by exporters all the same.
+    """
+    branches = (
+        "then_branch = then () => (t) <float[4,2] w = {1,1,1,1,1,1,1,1}> { a = MatMul (x, w) t = Relu (a) }"
+    )
+    branches += ", else_branch = other () => (t) { t = MatMul (a, w) }"
+    outer = "<float[4,3] w = {1,1,1,1,1,1,1,1,1,1,1,1}>"
+    nodes = f"a = Tanh (x) y = If (c) <{branches}> z = Relu (a)"
+    facts = infer(_text(f"g (float[1,4] x, bool c) => (float y, float z) {outer} {{ {nodes} }}"))
+    assert cost.count(facts).total == 12
+    assert facts.value("a").shape == (1, 4) == facts.value("z").shape
+    assert facts.value("a", "If_1.then_branch/").shape == (1, 2)
+    assert facts.value("t", "If_1.else_branch/").shape == (1, 3)
+    assert [str(used.total) for used in params.count(facts).layers.values()] == ["8", "12"]
 
 
 def test_what_a_branch_makes_is_alive_with_what_is_around_it() -> None:

@@ -159,8 +159,20 @@ def test_quantized_weights_count_and_scales_do_not() -> None:
     assert (found.total, found.bytes_by_dtype) == (112, {"int32": 16, "uint8": 108})
 
 
-def test_sub_byte_weights_are_packed() -> None:
-    weight = helper.make_tensor("w", TensorProto.INT4, [5, 3], [0] * 15)
+@pytest.mark.parametrize(
+    ("dtype", "name", "nbytes"),
+    [  # 15 numbers: two or four in a byte, rounded up
+        (TensorProto.INT4, "int4", 8),
+        (TensorProto.UINT4, "uint4", 8),
+        (TensorProto.FLOAT4E2M1, "float4_e2m1fn", 8),
+        (TensorProto.INT2, "int2", 4),
+        (TensorProto.UINT2, "uint2", 4),
+        (TensorProto.FLOAT8E4M3FN, "float8_e4m3fn", 15),
+        (TensorProto.FLOAT8E8M0, "float8_e8m0fnu", 15),
+    ],
+)
+def test_sub_byte_weights_are_packed(dtype: int, name: str, nbytes: int) -> None:
+    weight = TensorProto(name="w", data_type=dtype, dims=[5, 3], raw_data=b"\0" * nbytes)
     scale = numpy_helper.from_array(np.float32(1), "s")
     graph = [node("d = DequantizeLinear(w, s)"), node("y = MatMul(x, d)")]
     proto = helper.make_model(
@@ -171,11 +183,10 @@ def test_sub_byte_weights_are_packed() -> None:
             [helper.make_empty_tensor_value_info("y")],
             [weight, scale],
         ),
-        opset_imports=[helper.make_opsetid("", 21)],
+        opset_imports=[helper.make_opsetid("", 25)],
     )
-
     found = count(loads(proto.SerializeToString()))
-    assert (found.total, found.bytes_by_dtype) == (15, {"int4": 8})  # 15 halves of a byte, rounded up
+    assert (found.total, found.bytes_by_dtype) == (15, {name: nbytes})
 
 
 def test_columns_add_up() -> None:

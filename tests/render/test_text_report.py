@@ -175,3 +175,11 @@ def test_a_peak_that_free_sizes_leave_open_is_no_unknown_one():
     for report in (text(document), markdown(document)):
         assert words.PEAK_OPEN in report
         assert "unknown" not in report
+
+
+def test_a_node_without_input_shows_none():
+    document = mnist()
+    document["layers"][0] |= {"input": None, "input_shape": None}
+    report = text(document, width=200)
+    first = rows(report)[0][0]
+    assert first.rstrip().endswith(words.field(document["layers"][0]["receptive_field"]))
