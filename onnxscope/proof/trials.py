@@ -296,19 +296,20 @@ def jittered_runs(
         return [], ""
     smallest = min((_size(drawn[0].original[name]) for name in names), default=0)
     part, feeds, words = _behind(setting, drawn, names)
-    count = jitter.RUNS if words else jitter.runs_for(smallest)
+    count, carried = jitter.RUNS if words else jitter.runs_for(smallest), ""
     found: list[list[dict[str, Any]]] = []
-    for run in range(count):
+    while len(found) < count:
+        run = len(found)
         setting.progress(f"jittered weights, run {run + 1}")
         changed, carried = noise.jittered(part, arithmetic, seed=setting.request.seed, run=run)
+        count = jitter.RUNS if carried else count
         model = runnable(changed, setting.folder)
         found.append(
             [pair.first.run(model, values, list(names), optimization=pair.level) for values in feeds]
         )
         discard(model)
         pair.relieve()
-        words += carried if not run else ""
-    return found, words
+    return found, words + carried
 
 
 def _behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tuple[Model, list[Feeds], str]:

@@ -38,3 +38,24 @@ def test_the_first_wrong_place_is_named(tmp_path):
     assert not found.ok
     assert found.wrong == (0, 2, 2)
     assert found.zeros.ok
+
+
+class Counted(kit.Runner):
+    """A runner that counts its runs."""
+
+    runs = 0
+
+    def run(self, *arguments, **options):
+        self.runs += 1
+        return super().run(*arguments, **options)
+
+
+@pytest.mark.parametrize("spec", kit.heads(), ids=lambda spec: spec.name)
+def test_one_run_with_every_impulse_side_by_side_says_the_same(spec, tmp_path, monkeypatch):
+    candidate = kit.candidate(spec)
+    given = kit.original(spec), candidate, links.read(candidate)
+    once, often = Counted(), Counted()
+    found = exact.check(*given, once, folder=str(tmp_path))
+    monkeypatch.setattr(exact, "_alone", lambda *_: False)
+    assert found == exact.check(*given, often, folder=str(tmp_path))
+    assert once.runs < often.runs / 30  # 40 impulses and zeros

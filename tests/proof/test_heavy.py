@@ -1,0 +1,95 @@
+"""Models with large weights: every check still made, with one run of each model per input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from nets import net
+from onnx import numpy_helper
+
+import onnxscope
+from onnxscope.files.write import save
+from onnxscope.proof import setting, trials
+from onnxscope.proof.result import Request
+from onnxscope.proof.verify import verify
+from onnxscope.proof.worker import Worker
+
+
+@pytest.fixture
+def original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small classifier that passes for a large one."""
+    monkeypatch.setattr(setting, "HEAVY", 0)
+    draw = np.random.default_rng(0)
+    lines = ["c = Conv(x, k) strides=[2,2]", "r = Relu(c)", "f = Flatten(r)", "g = Gemm(f, w, b)"]
+    weights = {"k": (4, 3, 3, 3), "w": (36, 5), "b": (5,)}
+    stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in weights.items()}
+    save(net([*lines, "y = Softmax(g)"], opset=13, x="1,3,7,7", **stored), tmp_path / "net.onnx")
+    return tmp_path / "net.onnx"
+
+
+@pytest.fixture
+def converted(original: Path) -> Path:
+    """Its conversion to a map."""
+    onnxscope.convert(str(original), str(original.with_name("map.onnx")), verify=False)
+    return original.with_name("map.onnx")
+
+
+def changed(path: Path, weight: str) -> Path:
+    """The model with one number of a weight moved by 1e-3."""
+    model = onnx.load(path)
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == weight]
+    array = numpy_helper.to_array(tensor).copy()
+    array.flat[3] += 1e-3
+    tensor.CopyFrom(numpy_helper.from_array(array, weight))
+    onnx.save(model, path.with_name("changed.onnx"))
+    return path.with_name("changed.onnx")
+
+
+def test_limits_come_from_the_head_where_the_maps_agree_in_every_bit(original: Path, converted: Path) -> None:
+    found = verify(Request(str(original), str(converted), trials=1))
+    assert found.equivalent
+    (output,) = found.runs[0].outputs
+    assert "only behind r, where both models still have the same bits" in output.limit_from
+    assert {row.name for row in found.runs[0].layers} >= {"g", "g (zeros)", "g (impulses)", "y"}
+
+
+def test_a_changed_backbone_is_caught_by_the_limits_of_the_whole_file(
+    original: Path, converted: Path
+) -> None:
+    found = verify(Request(str(original), str(changed(converted, "k")), trials=1))
+    assert not found.equivalent
+    (output,) = found.runs[0].outputs
+    assert "only behind" not in output.limit_from
+    assert not output.ok
+
+
+def test_a_changed_head_is_caught(original: Path, converted: Path) -> None:
+    found = verify(Request(str(original), str(changed(converted, "b")), trials=1))
+    assert (found.equivalent, found.runs[0].first_divergence) == (False, "g (zeros)")
+
+
+def test_every_file_runs_once_per_input(
+    original: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    call = Worker.call
+
+    def counting(self: Worker, method: str, *arguments: object, provider: str = "") -> object:
+        asked.append(arguments[0] if method in ("run", "profile") else method)
+        return call(self, method, *arguments, provider=provider)
+
+    monkeypatch.setattr(Worker, "call", counting)
+    monkeypatch.setattr(trials, "planned", lambda pair: _first(pair))
+    assert verify(Request(str(original), str(converted), trials=1)).equivalent
+    for path in (original, converted):
+        assert asked.count(str(path)) == 2  # the run, and where its nodes ran
+
+
+_planned = trials.planned
+
+
+def _first(pair: setting.Pair) -> list[trials.Draw]:
+    return _planned(pair)[:1]
