@@ -175,6 +175,18 @@ def test_verdict_without_shares():
     assert verdict(document) == "2 FC layers: all can become convolutions"
 
 
+def test_a_group_counts_a_loop_once():
+    """Conv 3x3 on 8x8 with 4 to 4 channels: 64*4*36 MACs a turn, 5 turns; the body's row has one."""
+    body = "on = Identity (go) s = Conv <pads=[1,1,1,1]> (v, k)"
+    turn = f"turn (int64 i, bool go, float[1,4,8,8] v) => (on, s) {{ {body} }}"
+    given = f"<bool always = {{1}}, int64 five = {{5}}, float[4,4,3,3] k = {{{','.join('0' * 144)}}}>"
+    nodes = f"n = Loop (five, always, x) <body = {turn}> y = Relu (n)"
+    text = f"{HEAD} g (float[1,4,8,8] x) => (float y) {given} {{ {nodes} }}"
+    (group,) = report(text, Selection(depth=1))["groups"]
+    assert (group["layers"], group["params"], group["macs"]) == (2, 144, 5 * 64 * 4 * 36)
+    assert group["output"] == "n"
+
+
 def test_two_nodes_with_one_output_name_show_what_each_makes():
     """Without pads 8 - 2 = 6, with pads of 1 the 8 stays; readers get the first (ONNX forbids the second)."""
     text = (

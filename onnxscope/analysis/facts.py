@@ -132,6 +132,16 @@ class Facts:
         inside = self.children.get((fact.scope, fact.node.index), ())
         return inside[0] if inside and next(fact.node.subgraphs(), None) is None else None
 
+    @cached_property
+    def nested(self) -> frozenset[str]:
+        """Paths of the scopes inside an If, Loop or Scan, which stands for what they do."""
+        found: set[str] = set()
+        for path, (parent, index) in self.owners.items():  # outer ones first
+            holder = self.scopes[parent].graph.nodes[index]
+            if parent in found or next(holder.subgraphs(), None) is not None:
+                found.add(path)
+        return frozenset(found)
+
     def steps(self, path: str = "") -> Iterable[Step]:
         """The nodes of a graph in execution order, calls of model-local functions written out.
 

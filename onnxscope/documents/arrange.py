@@ -105,9 +105,10 @@ def grouped(rows: Sequence[Row], depth: int) -> list[Group]:
 def _group(name: str, rows: list[Row]) -> Group:
     params: Size = sum((row.params for row in rows), 0)
     macs: Size | None = 0
-    for row in rows:
+    outer = [row for row in rows if not row.inner]
+    for row in outer:
         macs = None if macs is None or row.macs is None else macs + row.macs
-    last = rows[-1].entry
+    last = (outer or rows)[-1].entry
     entry: GroupEntry = {
         "name": name,
         "layers": len(rows),

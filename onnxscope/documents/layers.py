@@ -23,6 +23,8 @@ class Row(NamedTuple):
     params: Size
     macs: Size | None
     """None where unknown."""
+    inner: bool
+    """Whether it is inside an If, Loop or Scan, whose own row has its MACs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ class Layers:
             used = self.params.layers.get((fact.scope, fact.node.index))
             macs = self._macs(fact)
             if all_ops or self._counts(fact, used, macs):
-                yield Row(self._entry(fact, used, macs), fact, used.total if used else 0, macs)
+                inner = fact.scope in self.facts.nested
+                yield Row(self._entry(fact, used, macs), fact, used.total if used else 0, macs, inner)
 
     def _counts(self, fact: NodeFact, used: LayerParams | None, macs: Size | None) -> bool:
         """Whether a node is a layer: of a named kind, with parameters, or with MACs (or unknown ones)."""

@@ -159,7 +159,7 @@ class GroupEntry(TypedDict):
     params: PlainSize
     bytes: int
     macs: PlainSize | None
-    """None where a layer's count is unknown."""
+    """None where a layer's count is unknown; what is inside an If, Loop or Scan counts at that node."""
 
 
 class ViewEntry(TypedDict):
