@@ -1,5 +1,6 @@
 """Build the models that benchmarks run on: `python benchmarks/networks.py NAME FILE`.
 
+    lenet     0.25 MB, 12 nodes: LeNet-5's size, where only the start counts
     vgg16     553 MB, 40 nodes: VGG-16, batch 1
     vgg19     574 MB, 46 nodes: VGG-19, batch 1
     mlp1.9g   1.88 GB, 56 nodes: 28 square matrix products, near protobuf's limit for one file
@@ -80,6 +81,21 @@ def vgg(name: str, deep: int) -> ModelProto:
     return net.model(name, [1, 3, 224, 224], value, [1, 1000])
 
 
+def lenet() -> ModelProto:
+    """Two convolutions without padding and three Gemm layers on a 32x32 image."""
+    net, value, channels = Builder(), "input", 1
+    for width in (6, 16):
+        weights = net.weight(width, channels, 5, 5), net.weight(width)
+        value = net.node("Relu", net.node("Conv", value, *weights, kernel_shape=[5, 5]))
+        value = net.node("MaxPool", value, kernel_shape=[2, 2], strides=[2, 2])
+        channels = width
+    value = net.node("Flatten", value)
+    for before, after in ((400, 120), (120, 84), (84, 10)):
+        value = net.node("Gemm", value, net.weight(after, before), net.weight(after), transB=1)
+        value = net.node("Relu", value) if after > 10 else value
+    return net.model("lenet", [1, 1, 32, 32], value, [1, 10])
+
+
 def mlp(width: int = 4096, layers: int = 28) -> ModelProto:
     """One matrix product after the other."""
     net, value = Builder(), "input"
@@ -103,7 +119,7 @@ def build(name: str) -> ModelProto:
     """The model of that name."""
     if name.startswith("chain"):
         return chain(int(name.removeprefix("chain")))
-    return {"vgg16": vgg16, "vgg19": vgg19, "mlp1.9g": mlp}[name]()
+    return {"lenet": lenet, "vgg16": vgg16, "vgg19": vgg19, "mlp1.9g": mlp}[name]()
 
 
 if __name__ == "__main__":
