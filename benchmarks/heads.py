@@ -8,7 +8,7 @@ Every head stands behind a random map, its input; `alexnet` is a whole network. 
 `onnxscope convert --form ...` writes. All sessions of a row run one after the other, again and again; a
 number is the median of the ratios within one round: to the original head at its native size (below 1 is
 faster), to `--form conv` on larger maps, or to `rows` where there is no conv. `auto` is named per row: for a
-declared batch, then for a free one.
+declared batch, then for a free one. With one thread times are CPU times of that thread.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class Bench:
             name: lambda one=one: one.run(None, feed)  # type: ignore[misc]
             for name, one in found.items()
         }
-        times = interleaved(calls, rounds)
+        times = interleaved(calls, rounds, time.thread_time if self.threads == 1 else time.perf_counter)
         ratios = {
             name: median(a / b for a, b in zip(taken, times[base], strict=True))
             for name, taken in times.items()
@@ -226,19 +226,24 @@ class Bench:
         return ratios | {base: 1e3 * median(times[base])}
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, one after the other in every round; the first round isn't counted."""
+def interleaved(
+    calls: dict[str, Callable[[], Any]], rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds of each call, one after the other in every round; the first round isn't counted.
+
+    With one thread `clock` is that thread's CPU time, which other work on the machine hardly touches.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(rounds + 1):
         for name, call in calls.items():
-            begin = time.perf_counter()
+            begin = clock()
             call()
             if turn:
-                times[name].append(time.perf_counter() - begin)
+                times[name].append(clock() - begin)
     return times
 
 
-def timed(name: str, threads: int, rounds: int, folder: Path) -> None:
+def timed(name: str, threads: int, rounds: int, folder: Path, widest: int) -> None:
     """Print the rows of one head."""
     head = HEADS[name]
     bench = Bench(Files(head, folder), threads)
@@ -246,6 +251,8 @@ def timed(name: str, threads: int, rounds: int, folder: Path) -> None:
     print(f"| map | base, ms | {' | '.join(FORMS)} | auto: declared batch, free |")
     print("|--" * (3 + len(FORMS)) + "|")
     for batch, height, width in sizes(head.side):
+        if width > widest:
+            continue
         found = bench.row(batch, height, width, rounds if head.weight > 4 else 8 * rounds)
         base = next(iter(found))
         cells = [f"{found[form]:.2f}" if form in found and form != base else "-" for form in FORMS]
@@ -302,6 +309,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--heads", default=",".join(HEADS), help=", ".join(HEADS))
     parser.add_argument("--threads", default="1", help="numbers of threads, for example 1,2")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--widest", type=int, default=20, help="leave out wider maps (default: %(default)s)")
     parser.add_argument("--memory", action="store_true", help="start and memory in place of times")
     parser.add_argument("--start", help=argparse.SUPPRESS)
     asked = parser.parse_args(given)
@@ -314,7 +322,7 @@ def main(given: Sequence[str] | None = None) -> int:
                 memory(name, asked.rounds, Path(folder))
                 continue
             for threads in asked.threads.split(","):
-                timed(name, int(threads), asked.rounds, Path(folder))
+                timed(name, int(threads), asked.rounds, Path(folder), asked.widest)
     return 0
 
 
