@@ -63,9 +63,10 @@ class Case:
         """Native spatial size of the image, for graphs that leave it free."""
         for info in self.original.graph.inputs:
             declared = info.type.shape or ()
-            free = [i for i, size in enumerate(declared) if i and not isinstance(size, int)]
-            if len(declared) >= 3 and free:
-                return tuple(self.shapes[info.name][axis] for axis in free)
+            last = not isinstance(declared[1], int) if len(declared) >= 3 else False
+            axes = range(1, len(declared) - 1) if last else range(2, len(declared))
+            if any(not isinstance(declared[axis], int) for axis in axes):
+                return tuple(self.shapes[info.name][axis] for axis in axes)
         return None
 
     @property

@@ -17,6 +17,7 @@ from onnxscope.expr import Expr, Size, symbols
 from onnxscope.graph import Attribute, Model, Node, Tensor, Type, ValueInfo
 from onnxscope.ops.value import Shape
 from onnxscope.rewrite.builder import packed
+from onnxscope.rewrite.lift import listed
 from onnxscope.rewrite.rules.pointwise import BROADCAST
 
 _INT_LISTS = 7
@@ -204,16 +205,12 @@ def _fixing(fact: NodeFact, after: Facts, names: set[str], what: str) -> Iterato
     """Where a node's result doesn't follow its input, in a clause."""
     node = fact.node
     if node.op in _SIZED and (_bakes(fact, after, names) or (what == "size" and _folds(fact, after, names))):
-        yield f"{node.op} {fact.label} fixes the {what} to {_listed(after.value(node.outputs[0]).shape)}"
-    elif any(_half_free(one, other, names) for _, one, other in fact.inferred.agree):
-        yield f"{node.op} {fact.label} fits the native {what} only"
+        yield f"{node.op} {fact.label} fixes the {what} to {listed(after.value(node.outputs[0]).shape or ())}"
+    elif pair := next(((a, b) for _, a, b in fact.inferred.agree if _half_free(a, b, names)), None):
+        yield f"{node.op} {fact.label} needs {pair[0]} = {pair[1]}, which holds at the native {what} only"
     elif node.op in BROADCAST and (name := _clashing(fact, after, names)):
-        fixed = _listed(after.value(name).shape)
+        fixed = listed(after.value(name).shape or ())
         yield f"{node.op} {fact.label} meets {name}, whose {what} is fixed: {fixed}"
-
-
-def _listed(shape: Shape | None) -> str:
-    return f"[{', '.join(map(str, shape or ()))}]"
 
 
 def _folds(fact: NodeFact, facts: Facts, names: set[str]) -> bool:

@@ -290,7 +290,30 @@ def lost_at(step: Step, because: str = "") -> Lost:
     base = next(
         (view.base for view in step.views if isinstance(view, (View, Joined, Lost)) and view.base), ""
     )
-    return Lost(because or f"{step.node.op} {step.fact.label} has no convolutional twin here", base)
+    return Lost(because or _why(step), base)
+
+
+def _why(step: Step) -> str:
+    """What an op does that no map can follow, in a clause that names it."""
+    op, target = step.node.op, step.target or ()
+    label, before = f"{op} {step.fact.label}", (step.shape() if step.node.inputs else None) or ()
+    if op in ("LSTM", "GRU", "RNN"):
+        return f"{label} runs along a sequence: each place of its result depends on all others"
+    if op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze") and target and before:
+        made = f"{label} makes {listed(target)} of {listed(before)}"
+        if len(before) == 2 and len(target) > 2:
+            return f"{made}: of a vector a map again, as a decoder does"
+        return f"{made}, which splits or merges the axes of a map in another way than flattening it"
+    if op == "Concat" and len(target) > 2:
+        return f"{label} joins values along axis {step.integer('axis', 1)}: a sequence, no map any more"
+    if op in ("MatMul", "Gemm", "Einsum") and not any(map(step.constant, range(len(step.node.inputs)))):
+        return f"{label} multiplies values that both depend on the input, as attention does"
+    return f"{label} has no convolutional twin here"
+
+
+def listed(shape: Shape) -> str:
+    """A shape for messages: `[N, 48]`."""
+    return f"[{', '.join(map(str, shape))}]"
 
 
 Function: TypeAlias = "Callable[[Lift, Step], Answer | tuple[Answer, ...]]"

@@ -104,11 +104,10 @@ def _needs(chosen: Selection, name: str, reader: Node | None) -> list[tuple[str,
 def _barrier(chosen: Selection, name: str, reader: Node | None) -> str:
     if reader is None:
         return f"output {name} keeps its shape"
-    for output in reader.outputs:
-        view = chosen.lift.views.get(output)
-        if isinstance(view, Lost):
-            return f"{view.reason} (behind this layer)"
-    return f"{reader.op} {reader.label} needs {name} as a vector"
+    lost = (view for output in reader.outputs if isinstance(view := chosen.lift.views.get(output), Lost))
+    why = next((f"{view.reason} (behind this layer)" for view in lost), "")
+    why = why or f"{reader.op} {reader.label} needs {name} as a vector, which is a map at other sizes"
+    return why if "--" in why or " stays " in why else f"{why}; --output vector or --size fixed converts it"
 
 
 def _restorable(view: View, lift: Lift) -> bool:
