@@ -205,7 +205,7 @@ def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
 
 
 def _learnable(parameter: Parameter) -> bool:
-    """Whether a constant in an unlisted place counts: floats or 8 bits at most, stored, more than one number."""
+    """Whether a constant in an unlisted place counts: floats or small integers, stored, more than one."""
     dtype = dtypes.BY_CODE.get(parameter.dtype)
     quantized = bool(dtype and dtype.kind in ("int", "uint") and (dtype.bits or 0) <= 8)
     return (

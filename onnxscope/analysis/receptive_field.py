@@ -151,6 +151,8 @@ def _window(step: _Seen) -> Axes:
     if window is None or source is None:
         return _unknown(step)
     rank = len(window.kernel)
+    if len(step.output) != rank + 2:  # another node's value, where two have one name
+        return _unknown(step)
     first = 1 if window.channels_last else 2
     change = _shared(_transposed_axis if window.transposed else _window_axis)
     out: list[Field | None] = [None] * len(step.output)

@@ -12,7 +12,7 @@ from math import prod
 from onnxscope.expr import Expr, Size, at_least, ceil_div, minimum
 from onnxscope.ops._content import plain, take
 from onnxscope.ops.registry import View, axis_of, op
-from onnxscope.ops.value import DATA_LIMIT, Data, Inferred, Shape, Unanswered, one
+from onnxscope.ops.value import DATA_LIMIT, MAX_RANK, Data, Inferred, Shape, Unanswered, one
 
 Ints = tuple[int, ...]
 Entry = Size | None
@@ -54,7 +54,7 @@ def _entries(n: View, index: int, default: Sequence[int]) -> Sequence[Entry]:
     if n.content(index) is not None:
         return n.sizes(index)
     (length,) = n.shape(index, rank=1)
-    if not isinstance(length, int):
+    if not isinstance(length, int) or length > MAX_RANK:
         raise Unanswered(f"how many axes input {index} ({n.node.inputs[index]}) slices is unknown")
     return [None] * length
 

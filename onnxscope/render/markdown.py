@@ -98,7 +98,7 @@ def _layers(document: ReportDocument) -> Iterator[str]:
             code(layer["name"]),
             escaped(layer["op"]),
             escaped(words.shape(layer["output_shape"])),
-            words.window(layer),
+            escaped(words.window(layer)),
             words.count(layer["params"]["total"]),
             escaped(words.count(layer["macs"])),
         )

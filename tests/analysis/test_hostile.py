@@ -100,6 +100,7 @@ BEYOND: dict[str, Callable[[], Model]] = {
     "a target of 2**40 sizes": lambda: net(["s = my:Op(x)", "y = Reshape(x, t)"], x="3,4", t=f"i64:{2**40}"),
     "an expansion to 2**40 axes": lambda: net(["y = Expand(x, t)"], x="3,4", t=f"i64:{2**40}"),
     "a constant of 2**40 axes": lambda: net(["y = ConstantOfShape(t)"], t=f"i64:{2**40}"),
+    "a slice of 2**40 axes": lambda: net(["y = Slice(x, t, t)"], x="3,4", t=f"i64:{2**40}"),
     "a rank beyond 64": lambda: net(["y = Unsqueeze(x, a)"], x="3,4", a=np.arange(70)),
 }
 
@@ -166,6 +167,9 @@ ODD: dict[str, Callable[[], Model]] = {
     ),
     "a scalar whose name a later matrix takes": lambda: net(
         ["b, s, a = DynamicQuantizeLinear(x)", "a = Mul(x, x)", "y = Add(a, x)"], x="2,3"
+    ),
+    "a convolution whose map has no name": lambda: _declared(
+        [", y = Conv(x, w)"], "", x="1,2,9,9", w="2,2,3,3"
     ),
     "60 free axes": lambda: net(["y = Relu(x)"], x=",".join(f"A{i}" for i in range(60))),
     "60 free axes of a generated weight": lambda: net(

@@ -93,6 +93,14 @@ def test_markdown_text_is_escaped():
     assert escaped("<b>*x* [a](b) `c`") == "\\<b\\>\\*x\\* \\[a\\](b) \\`c\\`"
 
 
+def test_markdown_windows_of_free_sizes_are_escaped():
+    """A SAME pad of a free size is an expression with stars, and a symbol may hold a bar."""
+    document = mnist()
+    document["layers"][0] |= {"pads": ["2*H", "a|b", "2*H", "a|b"]}
+    row = next(line for line in markdown(document).split("\n") if "`conv1`" in line)
+    assert "5x5 p2\\*H,a\\|b" in row
+
+
 def test_markdown_formulas_only_when_asked():
     assert "(5*5*1 + 1)*32 = 832" in markdown(mnist(), explain=True)
     assert "832 =" not in markdown(mnist())
