@@ -169,7 +169,9 @@ class Walk:
         except NoDenseTwin as stop:
             self._made, found = [], None
             del self.tensors[tensors:]
-            self.lost.update((name, f"{node.op} {fact.label} {stop}") for name in node.outputs if name)
+            self._inherit(node, reads)  # the first reason on the way is the cause of those behind it
+            for name in node.outputs:
+                self.lost.setdefault(name, f"{node.op} {fact.label} {stop}")
         if found is None:
             found = self._thinned(fact, dilated)
         self._inherit(node, reads)
