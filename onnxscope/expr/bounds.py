@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from functools import lru_cache
+from typing import TypeAlias
 
 from onnxscope.expr.polynomial import (
     Atom,
@@ -74,7 +76,6 @@ def larger_of(size: Size) -> tuple[Size, ...]:
     return _lone(size, "max")
 
 
-@lru_cache(maxsize=4096)
 def at_least(left: Size, right: Size) -> bool:
     """True where left >= right for every value of the symbols; False where it isn't known.
 
@@ -84,6 +85,11 @@ def at_least(left: Size, right: Size) -> bool:
     """
     if isinstance(left, int) and isinstance(right, int):
         return left >= right
+    return _at_least(left, right, _ASSUMED.get())
+
+
+@lru_cache(maxsize=4096)
+def _at_least(left: Size, right: Size, assumed: Least) -> bool:
     if any(at_least(arg, right) for arg in _lone(left, "max")):
         return True
     if any(at_least(left, arg) for arg in _lone(right, "min")):
@@ -94,29 +100,22 @@ def at_least(left: Size, right: Size) -> bool:
     return _nonnegative(left - right)
 
 
-_ASSUMED: dict[str, int] = {}
-"""Symbol name -> what it is at least, for as long as `assuming` says so."""
+Least: TypeAlias = frozenset[tuple[str, int]]
+"""Symbol names and what they are at least. What is kept of earlier answers is kept apart for each."""
+_ASSUMED: ContextVar[Least] = ContextVar("assumed", default=frozenset())
 
 
 @contextmanager
 def assuming(least: Mapping[str, int]) -> Iterator[None]:
     """Within it, symbols are at least these numbers: a converted model's input at least the native size.
 
-    Holds for the whole process, so it isn't for threads that work out sizes side by side.
+    Holds for the thread that says so, as a decimal context does.
     """
-    before = dict(_ASSUMED)
+    token = _ASSUMED.set(frozenset({**dict(_ASSUMED.get()), **least}.items()))
     try:
-        _assume({**before, **least})
         yield
     finally:
-        _assume(before)
-
-
-def _assume(least: Mapping[str, int]) -> None:
-    _ASSUMED.clear()
-    _ASSUMED.update(least)
-    at_least.cache_clear()
-    lower_bound.cache_clear()
+        _ASSUMED.reset(token)
 
 
 def _nonnegative(size: Size) -> bool:
@@ -124,11 +123,13 @@ def _nonnegative(size: Size) -> bool:
     return bound is not None and bound >= 0
 
 
-@lru_cache(maxsize=4096)
 def lower_bound(size: Size) -> Coefficient | None:
     """A number that the size never falls below while symbols are >= 1 (invented ones >= 0), or None."""
-    if isinstance(size, int):
-        return size
+    return size if isinstance(size, int) else _lower_bound(size, _ASSUMED.get())
+
+
+@lru_cache(maxsize=4096)
+def _lower_bound(size: Size, assumed: Least) -> Coefficient | None:
     whole = is_whole(size)
     for _ in range(8):
         relaxed = _relaxed(size)
@@ -137,18 +138,18 @@ def lower_bound(size: Size) -> Coefficient | None:
         size = relaxed
     total: Coefficient = 0
     for monomial, coefficient in terms_of(size):
-        bound = _monomial_bound(monomial)
+        bound = _monomial_bound(monomial, dict(assumed))
         if monomial and (coefficient < 0 or bound is None):
             return None
         total += coefficient * (bound or 0)
     return -(-total // 1) if whole else total  # a whole number above -1/2 is at least 0
 
 
-def _monomial_bound(monomial: Monomial) -> Coefficient | None:
+def _monomial_bound(monomial: Monomial, least: Mapping[str, int]) -> Coefficient | None:
     """A number that a product of sizes never falls below; None where one of them may be negative."""
     total: Coefficient = 1
     for atom in monomial:
-        bound = _ASSUMED.get(atom.name, int(not atom.invented)) if isinstance(atom, Symbol) else None
+        bound = least.get(atom.name, int(not atom.invented)) if isinstance(atom, Symbol) else None
         if bound is None and len(monomial) > 1:
             bound = lower_bound(size_of(atom))  # type: ignore[assignment]
         if bound is None or bound < 0:

@@ -304,7 +304,7 @@ def less(a: Number, b: Number) -> bool | None:
 
 def _bound(a: Number, b: Number) -> Fraction | float:
     """A number that a - b never falls below; minus infinity where none is known."""
-    found = lower_bound(a - b)  # type: ignore[operator]
+    found = lower_bound(a - b)  # type: ignore[arg-type, operator]  # the callers' numbers include an Expr
     return -math.inf if found is None else Fraction(found)
 
 

@@ -5,8 +5,6 @@ Not an op family: it registers nothing. Source: ONNX Operators.md, Conv-11 and M
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from onnxscope.expr import Size, Worked, ceil_div, maximum, worked_min
 from onnxscope.ops.value import NoWindow, Shape, Unanswered, Window
 
@@ -102,7 +100,6 @@ def window_sizes(
     )
 
 
-@lru_cache(maxsize=4096)
 def window_size(
     size: Size, kernel: Size, begin: Size, end: Size, stride: int, dilation: int, *, ceil_mode: bool = False
 ) -> Worked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -346,5 +348,7 @@ def test_sizes_at_least_the_native_one_decide_minima() -> None:
     with assuming({"H": 32}):
         assert minimum(0, size) == 0
         assert lower_bound(size) == 1
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(minimum, 0, size).result() != 0  # another thread assumes nothing
     assert minimum(0, size) != 0  # forgotten again
     assert bind(size, {"H": 20}) == -2
