@@ -118,7 +118,7 @@ def _moved(original: Model, candidate: Model, move: Move, factor: float, runner:
             original.graph.initializers.get(move.original),
             candidate.graph.initializers.get(move.candidate),
         )
-        if factor == 1.0 and tensors[0] is not None and tensors[1] is not None:
+        if factor == 1.0 and tensors[0] and tensors[1] and tensors[0].count == tensors[1].count:
             found = _relation(tensors[0], tensors[1])
             return "changed" if found == "permuted" and move.how == "same bytes" else found
         before, after = constant(original, move.original, runner), constant(candidate, move.candidate, runner)

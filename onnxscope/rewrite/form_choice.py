@@ -114,16 +114,17 @@ def _fastest(lift: Lift, step: Step, view: View) -> tuple[str, str]:
 
 
 _MEASURED = {
-    "fold": "at batch 8 its head takes 0.8 to 1.1 times the original's time, conv 1.8 to 5 times",
-    "interleave": "at batch 8 its head takes 0.7 to 0.8 times the original's time, conv 1.8 to 5 times",
-    "rows": "its head takes about the original's time at any batch, conv up to 5 times at batch 8",
+    "fold": "at batch 8 its head takes 0.8 to 1.1 times the original's time, conv 3.2 to 5.4 times",
+    "interleave": "at batch 8 its head takes 0.8 to 0.9 times the original's time, conv 3.2 to 5.4 times",
+    "quantized": "at batch 8 its head takes 1.3 to 1.6 times the original's time, conv 3.5 times and more",
+    "pool": "at batch 8 its head takes 1.1 times the original's time, conv 1.9 times",
 }
-"""What a form gains, from the table in docs/forms.md: heads whose first weight has 8 MB or more."""
+"""What a form gains at native size, from the table in docs/forms.md (first weights of 8 MB and more)."""
 
 
 def gains(lift: Lift, layers: Sequence[Layer]) -> list[str]:
     """For heads written as plain convolutions: what `auto` would take instead, and what that gains."""
-    found: dict[tuple[str, str], dict[str, None]] = {}
+    found: dict[str, dict[str, None]] = {}
     if lift.options.form != "conv" or lift.options.stride is not None:
         return []
     for layer in layers:
@@ -132,11 +133,17 @@ def gains(lift: Lift, layers: Sequence[Layer]) -> list[str]:
             continue
         form, reason = _possible(lift, step, layer.source, *_fastest(lift, step, layer.source))
         if form != "conv":
-            found.setdefault((form, reason), {})[layer.fact.label] = None
-    return [
-        f"--form auto would write {', '.join(labels)} as {form} ({reason}): {_MEASURED[form]}"
-        for (form, reason), labels in found.items()
-    ]
+            measured = _MEASURED.get(form) or _on_rows(lift, step, layer.source)
+            found.setdefault(f"{form} ({reason}): {measured}", {})[layer.fact.label] = None
+    return [f"--form auto would write {', '.join(labels)} as {text}" for text, labels in found.items()]
+
+
+def _on_rows(lift: Lift, step: Step, view: View) -> str:
+    """What `rows` gains, where that was measured."""
+    if _is_quantized(lift, step):
+        return _MEASURED["quantized"]
+    pooled = lift.options.target in ("cpu", "auto") and all(size == 1 for size in view.spatial)
+    return _MEASURED["pool"] if pooled else "not measured"
 
 
 def _bytes(lift: Lift, step: Step) -> int:

@@ -1,4 +1,4 @@
-"""A head whose batch is one long image is proved layer by layer like any other."""
+"""Conversions as `convert` writes them are proved: folded batches layer by layer, filled biases."""
 
 from __future__ import annotations
 
@@ -60,3 +60,10 @@ def test_unfolding_by_hand() -> None:
     fold, interleave = (Folding(name, {}).unfolded(long, 3) for name in ("fold", "interleave"))
     assert fold.tolist() == [[[[0, 1], [6, 7]]], [[[2, 3], [8, 9]]], [[[4, 5], [10, 11]]]]
     assert interleave.tolist() == [[[[0, 3], [6, 9]]], [[[1, 4], [7, 10]]], [[[2, 5], [8, 11]]]]
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (6,), (1, 6)])
+def test_a_bias_of_one_number_fills_every_feature(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    stored = {"w": np.ones((36, 6), np.float32), "b": np.full(shape, 0.5, np.float32)}
+    save(net(["f = Flatten(x)", "y = Gemm(f, w, b)"], x="3,4,3,3", **stored), tmp_path / "net.onnx")
+    assert onnxscope.convert(tmp_path / "net.onnx", tmp_path / "map.onnx").proof
