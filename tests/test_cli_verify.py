@@ -99,6 +99,23 @@ def test_json_follows_the_schema(run, pair, second):
     } <= set(only["outputs"][0])
 
 
+def test_every_limit_says_how_it_was_computed(run, tmp_path):
+    """With lambda, u, K, n and N, for outputs, intermediate values and larger inputs alike."""
+    target = tmp_path / "map.onnx"
+    assert run("convert", LENET, "-o", target, "--no-verify")[0] == 0
+    code, out, _ = run("verify", LENET, target, "--trials", 1, "--layers", "--format", "json")
+    (found,) = json.loads(out)["runs"]
+    assert code == 0
+    rows = found["outputs"] + found["layers"] + found["dense"]
+    assert all(row["limit_from"] for row in rows)
+    sums = [row["limit_from"] for row in found["layers"] if "sqrt(Q)" in row["limit_from"]]
+    assert all(part in sums[0] for part in ("lambda = ", "u = 2^-24", "K = ", "n the inputs", "N = "))
+    for format_ in ("text", "markdown"):
+        shown = " ".join(run("verify", LENET, target, "--trials", 1, "--format", format_)[1].split())
+        assert "sqrt(2) lambda sigma" in shown
+        assert "lambda u sqrt(Q)" in shown.replace("\\", "")
+
+
 @pytest.mark.parametrize(
     ("name", "start"), [("p.md", "## Equivalent"), ("p.json", "{"), ("p.txt", "equivalent")]
 )

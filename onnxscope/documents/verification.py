@@ -86,6 +86,7 @@ class VerifiedLayerEntry(TypedDict):
     max_abs: float | None
     limit: float | None
     would_pass_at: float | None
+    limit_from: str
     ok: bool
 
 
@@ -98,6 +99,7 @@ class DenseEntry(TypedDict):
     max_abs: float | None
     limit: float | None
     would_pass_at: float | None
+    limit_from: str
     border_effect: float | None
     ok: bool
 
@@ -219,6 +221,7 @@ def _layer(layer: LayerResult) -> VerifiedLayerEntry:
         "max_abs": finite(layer.max_abs),
         "limit": finite(layer.limit),
         "would_pass_at": finite(layer.would_pass_at),
+        "limit_from": layer.limit_from,
         "ok": layer.ok,
     }
 
@@ -230,6 +233,7 @@ def _dense(dense: DenseResult) -> DenseEntry:
         "max_abs": finite(dense.max_abs),
         "limit": finite(dense.limit),
         "would_pass_at": finite(dense.would_pass_at),
+        "limit_from": dense.limit_from,
         "border_effect": finite(dense.border_effect),
         "ok": dense.ok,
     }

@@ -16,6 +16,10 @@ from onnxscope.proof.result import OutputResult
 Array: TypeAlias = npt.NDArray[Any]
 
 
+ASKED = "atol + rtol |original|, as asked for"
+"""Where the limits of --rtol and --atol come from."""
+
+
 @dataclass
 class Tally:
     """One output over all trials."""

@@ -164,7 +164,9 @@ def _judged(
             continue
         allowed = jitter.limit(value, [run[name] for run in moved], values=count, arithmetic=arithmetic)
         total = total.merged(compare(given.reshape(value.shape), value, allowed))
-    text = jitter.limit_from(parts[-1], runs, seed, values=count, arithmetic=arithmetic)
+    text = "0 steps at optimisation level none: 4u max|y|, u = 2^-24"
+    if not quantized:
+        text = jitter.limit_from(parts[-1], runs, seed, values=count, arithmetic=arithmetic)
     return WindowCheck(count_of_windows, total, text)
 
 

@@ -222,7 +222,7 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
         cells = setting.at_common({name: found[name] for name in (head.feature_map, *outputs)})
         outcome = outcome.merged(_common(pair, image, cells, options, shown(larger.size), notes))
     effect = _border(pair, larger, given[larger.image], outputs, native, notes) if border else None
-    numbers = outcome.max_abs, outcome.limit, effect, outcome.ok, outcome.ratio
+    numbers = outcome.max_abs, outcome.limit, effect, outcome.ok, outcome.ratio, result.limit_from
     return DenseResult(larger.size, result.windows, *numbers)
 
 

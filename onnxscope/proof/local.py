@@ -176,20 +176,36 @@ def check(
             notes.append(f"{step.name} was not recomputed in float64: no rule for its form")
             continue
         widest, total = max(widest, width), total.merged(outcome)
-        results.append(layer_result(step.name, outcome))
+        text = _account(step, arithmetic, factor, width, max(count, values or 0), delta)
+        results.append(layer_result(step.name, outcome, text))
     broken = next((layer.name for layer in results if not layer.ok), None)
-    text = (
-        "each original layer in float64 from the candidate's own input: lambda u sqrt(Q), Q the sum of "
-        "squared partial sums (in a random order; where that is too little, in the worst of three); "
-        f"lambda = {factor:.2f}, {arithmetic.text}, K <= {widest}, n counted per row, "
-        f"N = {max(count, values or 0)}, delta = {delta:g}"
-    )
+    text = _sums_text(arithmetic, factor, f"K <= {widest}", max(count, values or 0), delta)
     return LocalCheck(tuple(results), broken, text, total, tuple(notes))
 
 
-def layer_result(name: str, outcome: Comparison) -> LayerResult:
+def layer_result(name: str, outcome: Comparison, limit_from: str) -> LayerResult:
     """The row of one layer."""
-    return LayerResult(name, outcome.max_abs, outcome.limit, outcome.ok, outcome.ratio)
+    return LayerResult(name, outcome.max_abs, outcome.limit, outcome.ok, outcome.ratio, limit_from)
+
+
+def _account(step: Step, arithmetic: Arithmetic, factor: float, width: int, values: int, delta: float) -> str:
+    """How the limit of one step was computed."""
+    if step.node is not None:
+        return f"{step.node.op} in float64: {tails.bound_of(step.node.op)}; {arithmetic.text}, measured"
+    if step.head is not None:
+        size = f"n = {width}" if width > 1 else "n the cells of the map"
+        worst = "(n + 1) u sum|p|, the worst case"
+        return f"{step.head.pool} pool in float64: {worst}; {arithmetic.text}, {size}"
+    return _sums_text(arithmetic, factor, f"K = {width}", values, delta)
+
+
+def _sums_text(arithmetic: Arithmetic, factor: float, width: str, values: int, delta: float) -> str:
+    return (
+        "each original layer in float64 from the candidate's own input: lambda u sqrt(Q) + (n + 1) 2^-126, Q "
+        "the sum of squared partial sums (in a random order; where that is too little, in the worst of "
+        f"three); lambda = {factor:.2f}, {arithmetic.text}, {width}, n the inputs that aren't 0, "
+        f"N = {values}, delta = {delta:g}"
+    )
 
 
 def _step(

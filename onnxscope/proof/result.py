@@ -68,6 +68,8 @@ class LayerResult:
     ok: bool
     would_pass_at: float = 0.0
     """As for an output."""
+    limit_from: str = ""
+    """How the limit was computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ class DenseResult:
     ok: bool
     would_pass_at: float = 0.0
     """As for an output."""
+    limit_from: str = ""
+    """How the limit was computed."""
 
 
 @dataclass(frozen=True, slots=True)

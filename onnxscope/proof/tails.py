@@ -208,5 +208,26 @@ ABSOLUTE = frozenset(("Tanh", "Erf"))
 """Ops whose error near 0 is relative to 1 on providers other than onnxruntime's CPU kernels. Measured over
 16,384 normal values of spread 0.001 to 1000: tanh 2.3 u on WebGPU (1.27.0, software Vulkan) and 1.2 u on
 OpenVINO (1.24.1); erf 8.1 u and 6.9 u. The other rules hold there as they are."""
+_BOUNDS = {
+    **dict.fromkeys(("PRelu", "LeakyRelu", "Sqrt", "Add", "Sub", "Mul", "Div"), f"{ROUNDED} u |h|"),
+    "Tanh": f"{TANH} u |h|",
+    "Sigmoid": f"{SIGMOID} u max(|h|, 1/4)",
+    "BatchNormalization": f"{BATCH_NORM} u (|s z| + |s mean| + |b|), s = scale/sqrt(var + eps)",
+    "Softmax": f"({SOFTMAX} + 2 |z - max| + sqrt(classes)) u h",
+    "LogSoftmax": f"({SOFTMAX} + 2 max|z| + 2 |h|) u",
+    "HardSigmoid": f"{2 * ROUNDED} u",
+    "HardSwish": f"{2 * ROUNDED} u |z|",
+    "Elu": f"{SMOOTH} u |alpha| where z < 0",
+    "Gelu": f"{SMOOTH} u |z|",
+    "Erf": f"{SMOOTH} u max(|h|, 1/4)",
+    "Softplus": f"{SMOOTH} u max(|h|, 1)",
+}
+
+
+def bound_of(op: str) -> str:
+    """The allowed error of an op in words, u |h| being one unit roundoff of the result."""
+    return _BOUNDS.get(op, "exact, 2^-126")
+
+
 LAST_AXIS = frozenset(("Softmax", "LogSoftmax"))
 """Ops that a rule computes along the last axis."""

@@ -14,7 +14,7 @@ from onnxscope.errors import RuntimeFailure
 from onnxscope.expr import Expr, bind, symbols
 from onnxscope.graph import Model
 from onnxscope.proof import given, inputs, jitter, local, noise
-from onnxscope.proof.compare import Tally, aligned, tolerance
+from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
 from onnxscope.proof.extract import cut, runnable
 from onnxscope.proof.inputs import Draw, Feeds
 from onnxscope.proof.limits import DELTA, Arithmetic
@@ -250,7 +250,7 @@ class _Limits:
     def __call__(self, name: str, number: int) -> tuple[Any, str]:
         value = self._drawn[number].original[name]
         if self._own:
-            return tolerance(value, self._rtol, self._atol), "atol + rtol |original|, as asked for"
+            return tolerance(value, self._rtol, self._atol), ASKED
         base, picks = _numeric(value), [_numeric(run[number][name]) for run in self._runs]
         if base is None:
             return 0.0, "exact: no numbers"

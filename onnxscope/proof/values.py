@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxscope.graph import Node
 from onnxscope.proof import jitter
-from onnxscope.proof.compare import Tally, aligned, tolerance
+from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
 from onnxscope.proof.extract import runnable
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.result import LayerResult
@@ -74,7 +74,7 @@ def check(pair: Pair, trial: Drawn, values: int) -> ValueCheck:
 
 def _row(name: str, tally: Tally) -> LayerResult:
     found = tally.result()
-    return LayerResult(name, found.max_abs, found.limit, found.ok, found.would_pass_at)
+    return LayerResult(name, found.max_abs, found.limit, found.ok, found.would_pass_at, found.limit_from)
 
 
 def _cause(
@@ -133,9 +133,10 @@ def _chunk(
     right = pair.setting.at_common(pair.candidate(feeds, names, "none"))
     runs = [pair.first.run(model, feeds, names, optimization="none") for model in models]
     found: dict[str, Tally] = {}
+    account = _account(pair, len(models), values)
     pair.relieve()
     for name in names:
-        tally = found[name] = Tally(name)
+        tally = found[name] = Tally(name, account)
         limit = _limit(pair, left[name], [run[name] for run in runs], values)
         given = right[name]
         if isinstance(given, np.ndarray) and given.dtype.kind == "f" and left[name].dtype.kind == "f":
@@ -150,6 +151,15 @@ def _lifted(original: Any, candidate: Any) -> Any:
         pair = aligned(original, candidate)
         return original if pair is None else original.reshape(candidate.shape)
     return original
+
+
+def _account(pair: Pair, runs: int, values: int) -> str:
+    """How the limits are computed, in words."""
+    setting, request = pair.setting, pair.setting.request
+    if request.rtol is not None or request.atol is not None:
+        return ASKED
+    arithmetic = setting.arithmetic(tf32=pair.tf32)
+    return jitter.limit_from(setting.original, runs, request.seed, values=values, arithmetic=arithmetic)
 
 
 def _limit(pair: Pair, value: Any, runs: Sequence[Any], values: int) -> Any:

@@ -225,7 +225,7 @@ def _exact(pair: Pair) -> list[LayerResult]:
     rows: list[LayerResult] = []
     for layer in found:
         for part, outcome in (("zeros", layer.zeros), ("impulses", layer.impulses)):
-            rows.append(layer_result(f"{layer.layer} ({part})", outcome))
+            rows.append(layer_result(f"{layer.layer} ({part})", outcome, layer.limit_from))
     return rows
 
 

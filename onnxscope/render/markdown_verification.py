@@ -20,7 +20,8 @@ FOLDED = 20
 def markdown(document: VerificationDocument) -> str:
     """Headings and tables, ending in a newline."""
     parts = [_head(document)]
-    parts += [part for run in document["runs"] for part in (_run(run), _layers(run), _dense(run))]
+    for run in document["runs"]:
+        parts += [_run(run), _layers(run), _dense(run), _limits(run)]
     parts.append(f"- {escaped(note)}" for note in document["notes"])
     return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
 
@@ -65,8 +66,6 @@ def _run(run: RunEntry) -> Iterator[str]:
         yield from table(titles, rows, _NUMBERS)
     for name, tolerance in passing:
         yield from ("", f"{code(name)} {tolerance}.") if tolerance else ()
-    for account, names in measures.accounts(run["outputs"]).items():
-        yield from ("", f"Limit of {', '.join(map(code, names))}: {escaped(account)}")
     if measures.limits_differ(run["outputs"]) or measures.limits_differ(run["layers"]):
         yield from ("", f"Note: {escaped(measures.PER_ELEMENT)}.")
     if run["latency"] is not None:
@@ -112,6 +111,13 @@ def _dense(run: RunEntry) -> Iterator[str]:
         ]
         titles = ("input", "windows", "max abs diff", "limit", "of limit", "", "border effect")
         yield from table(titles, rows, _NUMBERS)
+
+
+def _limits(run: RunEntry) -> Iterator[str]:
+    """How each limit was computed."""
+    for place, (account, names) in enumerate(measures.accounts(run).items()):
+        yield from ("",) * bool(place)
+        yield f"Limit of {escaped(', '.join(names))}: {escaped(account)}"
 
 
 def _verdict(ok: bool) -> str:

@@ -15,7 +15,7 @@ from onnxscope.documents.verification import (
     VerifiedLayerEntry,
 )
 from onnxscope.render.blocks import plural
-from onnxscope.render.words import clean, number, shape
+from onnxscope.render.words import clean, number, shape, times
 
 MOST_SHAPES = 3
 _REASONS = {
@@ -196,13 +196,22 @@ def _pace(ratio: float) -> str:
     return f"the candidate takes {ratio:.2f} times as long" + ("" if ratio > 1 else ", so it is faster")
 
 
-def accounts(outputs: Sequence[OutputEntry]) -> dict[str, list[str]]:
-    """How limits were computed -> the outputs that it holds for."""
+NAMED = 4
+"""Names that an account of limits lists before it counts the rest."""
+
+
+def accounts(run: RunEntry) -> dict[str, list[str]]:
+    """How limits were computed -> what it holds for: outputs, intermediate values, larger inputs."""
     found: dict[str, list[str]] = {}
-    for row in outputs:
-        if row["limit_from"]:
-            found.setdefault(row["limit_from"], []).append(row["name"])
-    return found
+    named = [(row["limit_from"], clean(row["name"])) for row in (*run["outputs"], *run["layers"])]
+    named += [(row["limit_from"], f"input {times(row['size'])}") for row in run["dense"]]
+    for account, name in named:
+        if account:
+            found.setdefault(account, []).append(name)
+    return {
+        account: [*names[:NAMED], *([f"{len(names) - NAMED} more"] if len(names) > NAMED else [])]
+        for account, names in found.items()
+    }
 
 
 def summary(document: VerificationDocument) -> str:

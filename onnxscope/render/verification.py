@@ -39,9 +39,9 @@ def _header(document: VerificationDocument, width: int) -> Iterator[Styled]:
 
 def _run(run: RunEntry, width: int) -> Iterator[Iterator[Styled]]:
     yield _outputs(run, width)
-    yield _limits(run, width)
     yield _layers(run, width)
     yield _dense(run, width)
+    yield _limits(run, width)
     if run["latency"] is not None:
         yield hanging(measures.latency(run["latency"]), width, "latency  ")
 
@@ -78,12 +78,12 @@ def _outputs(run: RunEntry, width: int) -> Iterator[Styled]:
 
 def _limits(run: RunEntry, width: int) -> Iterator[Styled]:
     """How each limit was computed; outputs with the same account together."""
-    found = measures.accounts(run["outputs"])
+    found = measures.accounts(run)
     if not found:
         return
     yield "title", "limits"
     for account, names in found.items():
-        yield from hanging(f"{', '.join(map(clean, names))}: {clean(account)}", width, "  ", "    ")
+        yield from hanging(f"{', '.join(names)}: {clean(account)}", width, "  ", "    ")
 
 
 def _layers(run: RunEntry, width: int) -> Iterator[Styled]:

@@ -19,6 +19,7 @@ from onnxscope.proof.result import (
 from onnxscope.rewrite.plan import Conversion, Geometry, Options, Plan, Refusal
 
 H, W = symbol("H"), symbol("W")
+LOCAL = "in float64 from its own input: lambda u sqrt(Q); lambda = 7.20, K = 25088"
 JITTER = "jitter check: 2 reruns of the original with rounded weights; lambda 7.2, u 2^-24, K 25088, N 18000"
 
 
@@ -106,7 +107,10 @@ def failed():
     second = OutputResult(
         "detections_with_quite_a_long_name_of_the_head", 312.5, 2.0, 1.0, JITTER, 312.5, None, False
     )
-    layers = (LayerResult("conv1_out", 0.0, 1e-6, True), LayerResult("fc6_out", 0.5, 5.9e-5, False, 8475.0))
+    layers = (
+        LayerResult("conv1_out", 0.0, 1e-6, True),
+        LayerResult("fc6_out", 0.5, 5.9e-5, False, 8475.0, LOCAL),
+    )
     use = ProviderUse("cuda", "CUDAExecutionProvider", 36, ("Shape_3", "Gather_4"), {"use_tf32": "0"})
     bad = run(False, use=use, outputs=(broken, second), layers=layers, first_divergence="fc6 (Conv)")
     return verification(
@@ -121,7 +125,7 @@ def failed():
 def dense():
     """Windows of larger inputs, and latency."""
     found = (
-        DenseResult((384, 384), 36, 3.1e-6, 5.9e-5, 2.31, True, 0.06),
+        DenseResult((384, 384), 36, 3.1e-6, 5.9e-5, 2.31, True, 0.06, JITTER),
         DenseResult((256, 320), 8, 3.0e-6, 5.9e-5, None, True, 0.051),
     )
     one = run(dense=found, latency=Latency(41.7, 167.6, 4.02))
