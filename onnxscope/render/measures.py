@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 from onnxscope.documents.verification import (
     LatencyEntry,
@@ -170,17 +171,17 @@ def _above(value: float) -> str:
 
 def specials(output: OutputEntry) -> str:
     """NaN and infinities, where there are any: `NaN 3 in both, 1 in the candidate only`."""
-    parts = [_special(word, output[key]) for word, key in (("NaN", "nan"), ("Inf", "inf"))]  # type: ignore[literal-required]
+    parts = (_special("NaN", output["nan"]), _special("Inf", output["inf"]))
     return "; ".join(part for part in parts if part)
 
 
 def _special(word: str, counts: SpecialsEntry) -> str:
-    named = (
+    named: tuple[tuple[Literal["both", "original", "candidate"], str], ...] = (
         ("both", "in both"),
         ("original", "in the original only"),
         ("candidate", "in the candidate only"),
     )
-    shown = [f"{number(counts[key])} {text}" for key, text in named if counts[key]]  # type: ignore[literal-required]
+    shown = [f"{number(counts[key])} {text}" for key, text in named if counts[key]]
     return f"{word} {', '.join(shown)}" if shown else ""
 
 
