@@ -130,9 +130,6 @@ def _totals(document: ReportDocument) -> Iterator[str]:
     dtypes = ", ".join(
         f"{name} {words.size_in_bytes(size)}" for name, size in totals["weight_bytes_by_dtype"].items()
     )
-    share = totals["macs_coverage"]
-    bound = "" if share == 1 else f"a lower bound: counted for {percent(share)} of the nodes that multiply; "
-    counted = words.MACS_UNKNOWN if totals["macs"] is None else f"{bound}{words.MACS}"
     peak = totals["peak_activation_bytes"]
     undecided = peak is None and totals["activation_bytes"] is not None
     rows = [
@@ -143,7 +140,7 @@ def _totals(document: ReportDocument) -> Iterator[str]:
             f"as the layers use them: {kinds}" if kinds else "",
         ),
         ("buffers", number(totals["buffers"]), "running means and variances"),
-        ("MACs", number(totals["macs"]), counted),
+        ("MACs", number(totals["macs"]), words.macs_remark(totals)),
         ("weights", words.size_in_bytes(totals["weight_bytes"]), dtypes),
         ("activations", words.size_in_bytes(totals["activation_bytes"]), "all values of one run"),
         (

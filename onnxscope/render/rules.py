@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from textwrap import indent
+from typing import Literal
 
 from onnxscope.documents.rules import RuleEntry, RulesDocument
 from onnxscope.render import markdown as marked
 from onnxscope.render.blocks import LEAST_WIDTH, WIDTH, Styled, assembled, hanging, plural, table
 from onnxscope.render.table import Column
 
-_SECTIONS = (
+_SECTIONS: tuple[tuple[str, Literal["flags", "why", "bad", "good", "fix", "source"]], ...] = (
     ("What it flags", "flags"),
     ("Why it matters", "why"),
     ("Bad", "bad"),
@@ -43,7 +44,7 @@ def _table(found: list[RuleEntry], width: int) -> Iterator[Styled]:
 def _page(rule: RuleEntry, width: int) -> Iterator[Iterator[Styled]]:
     yield iter([("title", f"{rule['code']} {rule['name']} ({_severity(rule)})"), ("", rule["summary"])])
     for title, key in _SECTIONS:
-        yield _section(title, str(rule[key]), width, plain=key not in _CODE)  # type: ignore[literal-required]
+        yield _section(title, rule[key], width, plain=key not in _CODE)
 
 
 def _section(title: str, body: str, width: int, *, plain: bool) -> Iterator[Styled]:
@@ -71,7 +72,7 @@ def page(rule: RuleEntry) -> str:
     """One rule's page."""
     lines = [f"# {rule['code']} {rule['name']}", "", rule["summary"], "", f"Severity: {_severity(rule)}"]
     for title, key in _SECTIONS:
-        body = str(rule[key])  # type: ignore[literal-required]
+        body = rule[key]
         lines += ["", f"## {title}", ""]
         lines += ["```text", body, "```"] if key in _CODE and not body.startswith("see ") else [body]
     return "\n".join(lines) + "\n"

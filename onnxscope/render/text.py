@@ -155,18 +155,9 @@ def _remarked(start: str, remark: str, width: int, space: int) -> Iterator[Style
 
 
 def _coverage(document: ReportDocument) -> str:
-    totals = document["totals"]
-    share = totals["macs_coverage"]
-    if totals["macs"] is None:
-        return words.MACS_UNKNOWN
-    short = (
-        f"{words.scaled(totals['macs'], 'MAC')}; "
-        if isinstance(totals["macs"], int) and totals["macs"] > 9999
-        else ""
-    )
-    if share < 1:
-        return f"{short}a lower bound: counted for {percent(share)} of the nodes that multiply; {words.MACS}"
-    return f"{short}{words.MACS}"
+    macs = document["totals"]["macs"]
+    short = f"{words.scaled(macs, 'MAC')}; " if isinstance(macs, int) and macs > 9999 else ""
+    return f"{short}{words.macs_remark(document['totals'])}"
 
 
 def _fully_connected(document: ReportDocument, width: int) -> Iterator[Styled]:

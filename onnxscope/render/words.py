@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from onnxscope.documents.schema import FieldEntry, LayerEntry, PlainShape, PlainSize
+from onnxscope.documents.schema import FieldEntry, LayerEntry, PlainShape, PlainSize, TotalsEntry
+from onnxscope.documents.verdict import percent
 
 Sizes: TypeAlias = tuple[PlainSize, ...]
 
@@ -71,6 +72,15 @@ def shape(sizes: PlainShape | None, *, tight: bool = False) -> str:
 @lru_cache(maxsize=1024)
 def _listed(sizes: tuple[PlainSize, ...], comma: str) -> str:
     return f"[{comma.join(clean(str(size)) for size in sizes)}]"
+
+
+def macs_remark(totals: TotalsEntry) -> str:
+    """What the MACs count, and that they are a lower bound where some aren't known."""
+    if totals["macs"] is None:
+        return MACS_UNKNOWN
+    share = totals["macs_coverage"]
+    bound = f"a lower bound: counted for {percent(share)} of the nodes that multiply; " if share < 1 else ""
+    return f"{bound}{MACS}"
 
 
 def opsets(versions: dict[str, int]) -> str:
