@@ -267,6 +267,25 @@ def test_strides_of_two_and_three():
         assert_common(network(lines, (27, 30), w1=C3["w1"], w2=C3["w2"]), stride, 6)
 
 
+@pytest.mark.parametrize("stride", [1, 4, 16])
+def test_a_network_like_vgg(stride):
+    # five blocks of padded 3x3 convolutions and a pool of 2: a cell every 32 pixels
+    lines, given, last = [], {}, "x"
+    for block in range(5):
+        given[f"k{block}"] = normal(4, 4 if block else 2, 3, 3)
+        lines += [f"c{block} = Conv({last}, k{block}) pads=[1,1,1,1]", f"r{block} = Relu(c{block})"]
+        lines += [f"p{block} = MaxPool(r{block}) kernel_shape=[2,2] strides=[2,2]"]
+        last = f"p{block}"
+    model = network(lines, (64, 96), **given)
+    made, _ = converted(model, stride=stride)
+    # 64 pixels make 2 cells and the head reads 2: (H - 64)//N + 1, and likewise for 96
+    assert [bind(size, {"height": 131, "width": 201}) for size in made.geometry[0].size] == [
+        (131 - 64) // stride + 1,
+        (201 - 96) // stride + 1,
+    ]
+    assert_common(model, stride, 32, grown=(0, 35))
+
+
 @pytest.mark.parametrize("size", [(41,), (13, 15, 17)])
 def test_one_and_three_dimensions(size):
     d = len(size)
