@@ -2,6 +2,7 @@
 
     make bench                                          VGG-19 (574 MB) and a chain of 12,000 nodes
     python benchmarks/report.py --models vgg19,mlp1.9g  other networks; mlp1.9g needs 8 GB of memory to build
+    python benchmarks/report.py --tools onnxscope       no other tools
     python benchmarks/report.py --growth                also the growth from 1,000 to 100,000 nodes
 
 Every command runs in pairs with `python -c "import onnx"`, the least that a tool built on onnx can cost.
@@ -138,6 +139,8 @@ def table(name: str, options: argparse.Namespace) -> dict[str, Measured]:
     print(f"{'command':28} {heads}   ratios to import onnx: wall, cpu, peak")
     found = {}
     for label, command in {"import onnx": IMPORT, **commands(path)}.items():
+        if not any(word in label for word in options.tools.split(",")):
+            continue
         measured = compare(command, IMPORT, options.pairs, options.timeout)
         found[label] = measured
         note = "" if measured.ok else "   failed, or stopped after the time limit"
@@ -189,6 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description="time and memory of a report, beside other tools")
     parser.add_argument("--models", default="vgg19,chain12000", help="comma-separated (default: %(default)s)")
+    parser.add_argument("--tools", default="", help="comma-separated parts of names (default: every tool)")
     parser.add_argument("--pairs", type=int, default=5, help="counted pairs of runs per command (default: 5)")
     parser.add_argument("--timeout", type=float, default=120, help="seconds per run (default: 120)")
     parser.add_argument("--growth", action="store_true", help="also the growth with the number of nodes")
