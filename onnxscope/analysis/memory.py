@@ -100,13 +100,15 @@ def measure(facts: Facts) -> Memory:
     """Walk the main graph in execution order, and what is inside its nodes."""
     graph = facts.main.graph
     given = [info.name for info in graph.inputs if info.name not in graph.initializers]
-    found = _measured(facts, "", given, [info.name for info in graph.outputs])
+    found = _measured(facts, "", given, [info.name for info in graph.outputs], frozenset())
     peak = found.peak.size() if found.decided and not found.unknown else None
     return Memory(found.total, peak, found.peak_node, found.unknown)
 
 
-def _measured(facts: Facts, path: str, given: Sequence[Place], results: Sequence[Place]) -> _Graph:
-    """The sums over one graph; in a nested one its results are in the peak only, being its node's outputs."""
+def _measured(
+    facts: Facts, path: str, given: Sequence[Place], results: Sequence[Place], handed_on: frozenset[Place]
+) -> _Graph:
+    """The sums over one graph; values `handed_on` are in the peak only, being outputs of the graph's node."""
     found, live, sizes = _Graph(), _Tally(), {}
     total = _Tally()
     steps = list(facts.steps(path))
@@ -118,7 +120,7 @@ def _measured(facts: Facts, path: str, given: Sequence[Place], results: Sequence
                 continue
             sizes[place] = size = nbytes(value)
             live.add(size or 0)
-            if not path or place not in results:
+            if place not in handed_on:
                 total.add(size or 0)
 
     make(given, map(facts.at, given))
@@ -140,10 +142,12 @@ def _measured(facts: Facts, path: str, given: Sequence[Place], results: Sequence
 
 def _inside(facts: Facts, fact: NodeFact, total: _Tally) -> list[_Graph]:
     """The graphs inside a node; what the larger one makes in one run of it is added to `total`."""
-    found = [
-        _measured(facts, path, (), [(path, info.name) for info in facts.scopes[path].graph.outputs])
-        for path in facts.children.get((fact.scope, fact.node.index), ())
-    ]
+    found = []
+    for path in facts.children.get((fact.scope, fact.node.index), ()):
+        results: list[Place] = [(path, info.name) for info in facts.scopes[path].graph.outputs]
+        own = results[1:] if fact.node.op == "Loop" else results  # the first tells the loop to go on
+        handed_on = frozenset(place for place, name in zip(own, fact.node.outputs, strict=False) if name)
+        found.append(_measured(facts, path, (), results, handed_on))
     try:
         total.add(maximum(*(graph.total for graph in found)) if found else 0)
     except TooComplex:
