@@ -87,8 +87,35 @@ PEERS = (
     Peer("onnxsim fp32", "onnxsim", "onnxsim.numeric_lint", (*LINT, "fp32"), onnxsim),
     Peer("onnxsim fp16", "onnxsim", "onnxsim.numeric_lint", (*LINT, "fp16"), onnxsim),
 )
-ELSEWHERE: dict[tuple[str, str], str] = {}
-"""(peer, plant) -> what the peer's new message is about, where it isn't the planted defect."""
+_UNUSED = "says that the tensor is unused"
+_REACH = "says that an output can exceed float16, which it nearly did before"
+_LEFT_OVER = "says that a node or value left over by the planting is unused"
+ELSEWHERE: dict[tuple[str, str], str] = {
+    ("onnx-doctor", "requantized-at-once"): _LEFT_OVER,
+    ("polygraphy", "program"): _UNUSED,
+    ("polygraphy", "text_in_raw_data"): _UNUSED,
+    ("polygraphy", "nameless_initializer"): _UNUSED,
+    ("polygraphy", "sparse_unsorted"): _UNUSED,
+    ("polygraphy", "sparse_repeated"): _UNUSED,
+    ("polygraphy", "sparse_rows_unsorted"): _UNUSED,
+    ("polygraphy", "flat_head"): _LEFT_OVER,
+    ("polygraphy", "requantized-at-once"): _LEFT_OVER,
+    ("polygraphy", "even-kernel-with-same-size"): _LEFT_OVER,
+    ("polygraphy", "pointwise-with-pads"): "says that the declared output shape is wrong, as it now is",
+    ("polygraphy", "op-without-kernel (cpu)"): "says that the declared output type is wrong, as it now is",
+    ("onnxsim fp32", "type-outside-target (coreml)"): "says that a Relu does nothing",
+    ("onnxsim fp16", "type-outside-target (coreml)"): "says that a Relu does nothing",
+    **{
+        ("onnxsim fp16", name): _REACH
+        for name in (
+            "duplicate-tensors weights-that-int8-crushes replicated-channel-filters requantized-at-once "
+            "zero-point-of-wrong-type mismatched-quantize-pair half-range-after-relu unread-border-pixels "
+            "even-kernel-with-same-size auto-pad-on-pool padding-in-averages checkerboard-upsampling "
+            "pool-right-after-convolution misaligned-branches scale-of-wrong-length"
+        ).split()
+    },
+}
+"""(peer, plant) -> what the peer's new message is about, where a person judged it to be something else."""
 
 
 class Worker:

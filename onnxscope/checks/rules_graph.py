@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import nodes, producer
+from onnxscope.checks._walk import items, nodes, producer
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.places import at, count_of, places, several
 from onnxscope.checks.registry import RuleInfo, check
@@ -332,8 +332,10 @@ def reshape_without_effect(facts: Facts) -> Iterator[Finding]:
     found = []
     for fact in nodes(facts, "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand"):
         before = facts.value(fact.node.inputs[0], fact.scope).shape if fact.node.inputs else None
-        if before is not None and before == facts.value(fact.node.outputs[0], fact.scope).shape:
-            found.append(fact)
+        same = before is not None and before == facts.value(fact.node.outputs[0], fact.scope).shape
+        target = fact.node.inputs[1:2] if fact.node.op in ("Reshape", "Expand") else ()
+        if same and all(items(facts, fact.scope, name) is not None for name in target):
+            found.append(fact)  # a shape that only the declaration tells proves nothing
     yield from together(reshape_without_effect, found, "reshape to the shape that the value has")
 
 

@@ -46,7 +46,7 @@ def fixed_batch(model: Model) -> Iterator[Finding]:
     infos = [info for info in real_inputs(model) if len(info.type.shape or ()) >= 2]
     fixed = [info for info in infos if info.type.shape and isinstance(info.type.shape[0], int)]
     if fixed and len(fixed) == len(infos):
-        sizes = [f"{info.name} {info.type.shape[0]}" for info in fixed if info.type.shape]
+        sizes = [f"{info.type.shape[0]} (input {info.name!r})" for info in fixed if info.type.shape]
         text = f"the batch size is fixed: {several(sizes)}"
         yield at(fixed_batch.finding(fixed[0].name, text), fixed[0])
 

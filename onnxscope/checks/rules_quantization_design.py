@@ -135,7 +135,10 @@ def saturating(facts: Facts, weights: Weights) -> Iterator[Finding]:
         )
 
 
-_BYTES = {"QLinearConv": (0, 3), "QLinearMatMul": (0, 3), "ConvInteger": (0, 1), "MatMulInteger": (0, 1)}
+_BYTES = {
+    "QLinearConv": (0, 3), "QLinearMatMul": (0, 3), "QGemm": (0, 3), "ConvInteger": (0, 1),
+    "MatMulInteger": (0, 1),
+}  # fmt: skip
 """Op -> positions of its integer activation and weight."""
 
 

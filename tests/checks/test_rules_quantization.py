@@ -108,3 +108,16 @@ def test_float_weights_behind_quantize(rows, flagged):
       y = QuantizeLinear (w, s, z)
     }}"""
     assert bool(found("OX415", body)) is flagged
+
+
+@pytest.mark.parametrize(("weights", "flagged"), [("{100, 1, 2, 3}", True), ("{64, 1, 2, 3}", False)])
+def test_bytes_saturate_in_the_fused_head_too(weights, flagged):
+    """OX418: onnxruntime's QGemm multiplies uint8 by int8 like QLinearConv."""
+    body = f"""g (uint8[1,2] qx) => (uint8[1,2] y)
+    <float s = {{0.5}}, uint8 z = {{0}}, int8[2,2] w = {weights}, int8 zw = {{0}}> {{
+      y = com.microsoft.QGemm <transB = 1> (qx, s, z, w, s, zw, , s, z)
+    }}"""
+    head = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>\n'
+    model = loads(onnx.parser.parse_model(head + body).SerializeToString(), "example.onnx")
+    findings = run_rule(find("OX418"), Context(model))
+    assert bool(findings) is flagged

@@ -60,6 +60,17 @@ def test_against_numpy(dtype, scale):
     assert found.crushed == ((size > 0) & (size <= limit)).sum() / size.size
 
 
+@pytest.mark.parametrize("signs", [[1.0], [-1.0], [1.0, -1.0], [-1.0, 1.0, 1.0]])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16, np.float16])
+def test_ordinary_numbers_of_either_sign(dtype, signs):
+    size = np.linspace(0.5, 3, 60)
+    array = (size * np.resize(signs, 60)).astype(dtype)
+    found = statistics(array)
+    kept = np.abs(array.astype(np.float64))
+    assert (found.smallest, found.largest) == (kept.min(), kept.max())
+    assert (found.zeros, found.nan, found.inf, found.fp16_overflow, found.crushed) == (0, 0, 0, 0, 0.0)
+
+
 @pytest.mark.parametrize("dtype", "int8 uint8 int16 uint16 int32 uint32 int64 uint64 bool".split())
 def test_integers(dtype):
     array = np.array([[0, 1, 1], [0, 0, 0], [0, 1, 1]], dtype)
