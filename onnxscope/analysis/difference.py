@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from onnxscope.errors import FileError
 from onnxscope.graph import Attribute, Graph, Node, SparseTensor, Tensor, Type, domain_of
@@ -32,6 +32,48 @@ class Pairing:
     """(old, new), in the order of the new file."""
     removed: tuple[Node, ...]
     added: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Two graphs that stand in for each other: the main ones, or those in one attribute of paired nodes."""
+
+    old: Graph
+    new: Graph
+    pairing: Pairing
+    paths: tuple[str, str] = ("", "")
+    """In front of the names inside, in the old and the new model: "", or `if_3.then_branch/`."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Old value -> new value, those of the graphs around included."""
+    stored: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+    """Initializers that are seen from here, in the old and the new model."""
+
+
+def levels(old: Graph, new: Graph, around: Level | None = None) -> Iterator[Level]:
+    """The pairing of two graphs, then that of the graphs nested in paired nodes, from the outside in."""
+    level = _level(old, new, around)
+    yield level
+    for before, after in level.pairing.pairs:
+        inside = dict(after.subgraphs())
+        for name, graph in before.subgraphs():
+            if name in inside:
+                one, two = level.paths
+                paths = f"{one}{before.label}.{name}/", f"{two}{after.label}.{name}/"
+                yield from levels(graph, inside[name], replace(level, paths=paths))
+
+
+def _level(old: Graph, new: Graph, around: Level | None) -> Level:
+    pairing = pair(old, new)
+    names = {} if around is None else dict(around.names)
+    if (
+        around is not None
+    ):  # the names inside are nobody's business; those of the main graph are its interface
+        names |= zip([info.name for info in old.inputs], [info.name for info in new.inputs], strict=False)
+    for before, after in pairing.pairs:
+        names |= zip(before.outputs, after.outputs, strict=False)
+    outer = around.stored if around else (frozenset(), frozenset())
+    stored = outer[0] | old.initializers.keys(), outer[1] | new.initializers.keys()
+    return Level(old, new, pairing, around.paths if around else ("", ""), names, stored)
 
 
 @dataclass
@@ -198,7 +240,10 @@ def attributes(node: Node, opset: int | None) -> dict[str, str]:
         items = attribute.value if isinstance(attribute.value, tuple) else (attribute.value,)
         neutral = attribute.name in _NEUTRAL and set(items) == {_NEUTRAL[attribute.name]}
         text = _value(attribute.value, True)
-        if not neutral and (default is None or text != _value(default, True)):
+        if isinstance(attribute.value, Graph):
+            sides = f"{len(attribute.value.inputs)} inputs and {len(attribute.value.outputs)} outputs"
+            found[attribute.name] = f"graph with {sides}"  # what is in it has rows of its own
+        elif not neutral and (default is None or text != _value(default, True)):
             found[attribute.name] = f"{text}{attribute.reference}"
     return found
 

@@ -8,7 +8,7 @@ from typing import TypedDict
 
 from onnxscope import dtypes
 from onnxscope.analysis import cost, memory, params, shapes
-from onnxscope.analysis.difference import Pairing, attributes, graph_hash, pair
+from onnxscope.analysis.difference import Level, Pairing, attributes, graph_hash, levels
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.tensor_difference import compare
 from onnxscope.checks.settings import Settings
@@ -49,7 +49,7 @@ class NodeEntry(TypedDict):
 
 
 class NodesEntry(TypedDict):
-    """Nodes of the main graph; nested graphs are attributes of theirs."""
+    """Nodes of the main graph and of those nested in paired nodes, named with the path in front."""
 
     paired: int
     renamed: int
@@ -85,7 +85,7 @@ class WeightEntry(TypedDict):
 
 
 class WeightsEntry(TypedDict):
-    """Stored tensors of the main graph."""
+    """Stored tensors of the main graph and of those nested in paired nodes."""
 
     identical: int
     """Tensors whose bits are the same, whatever their names."""
@@ -139,7 +139,8 @@ class DiffDocument(TypedDict):
 def diff(old: Model, new: Model, settings: Settings | None = None) -> DiffDocument:
     """What differs between two models; free sizes stay symbols."""
     before, after = shapes.infer(old), shapes.infer(new)
-    pairing = pair(old.graph, new.graph)
+    paired = list(levels(old.graph, new.graph))
+    pairing = paired[0].pairing
     document: DiffDocument = {
         "schema": DIFF,
         "old": old.path,
@@ -147,8 +148,8 @@ def diff(old: Model, new: Model, settings: Settings | None = None) -> DiffDocume
         "equal": True,
         "interface": list(_interface(before, after)),
         "model": list(_model(old, new)),
-        "nodes": _nodes(old, new, pairing),
-        "weights": _weights(old, new, pairing),
+        "nodes": _nodes(old, new, paired),
+        "weights": _weights(paired),
         "shapes": list(_shapes(before, after, pairing)),
         "totals": _totals(before, after),
         "findings": _findings(old, new, pairing, settings),
@@ -204,31 +205,45 @@ def _model(old: Model, new: Model) -> Iterator[Change]:
     yield from _changes(told(old), told(new))
 
 
-def _nodes(old: Model, new: Model, pairing: Pairing) -> NodesEntry:
-    names = {
-        one: two for old, new in pairing.pairs for one, two in zip(old.outputs, new.outputs, strict=False)
-    }
-    entries = [_changed(pair, (old, new), names) for pair in pairing.pairs]
-    changed = [entry for entry in entries if entry["what"]]
+def _nodes(old: Model, new: Model, paired: list[Level]) -> NodesEntry:
+    rows = [(level, pair) for level in paired for pair in level.pairing.pairs]
+    entries = [_changed(pair, level, (old, new)) for level, pair in rows]
+    entries += [_handed_out(level) for level in paired[1:]]
     return {
-        "paired": len(pairing.pairs),
-        "renamed": sum(old.name != new.name for old, new in pairing.pairs),
-        "added": [{"name": node.label, "op": node.op} for node in pairing.added],
-        "removed": [{"name": node.label, "op": node.op} for node in pairing.removed],
-        "changed": changed,
+        "paired": len(rows),
+        "renamed": sum(before.name != after.name for _, (before, after) in rows),
+        "added": [_node(level.paths[1], node) for level in paired for node in level.pairing.added],
+        "removed": [_node(level.paths[0], node) for level in paired for node in level.pairing.removed],
+        "changed": [entry for entry in entries if entry["what"]],
     }
 
 
-def _changed(pair: tuple[Node, Node], models: tuple[Model, Model], names: dict[str, str]) -> ChangedNode:
+def _handed_out(level: Level) -> ChangedNode:
+    """What a nested graph hands out, where that isn't the same; the main graph's is the interface."""
+    both = enumerate(zip(level.old.outputs, level.new.outputs, strict=False))
+    what: list[Change] = [
+        {"what": f"output {place}", "old": old.name, "new": new.name}
+        for place, (old, new) in both
+        if level.names.get(old.name, old.name) != new.name
+    ]
+    return {"old": level.paths[0].rstrip("/"), "new": level.paths[1].rstrip("/"), "op": "graph", "what": what}
+
+
+def _node(path: str, node: Node) -> NodeEntry:
+    return {"name": f"{path}{node.label}", "op": node.op}
+
+
+def _changed(pair: tuple[Node, Node], level: Level, models: tuple[Model, Model]) -> ChangedNode:
     (old, new), (before, after) = pair, models
     what = list(_changes(_shown(old, before), _shown(new, after)))
     for place, (one, two) in enumerate(zip_longest(old.inputs, new.inputs, fillvalue="")):
-        both_stored = one in before.graph.initializers and two in after.graph.initializers
-        if names.get(one, one) != two and not both_stored:  # weights have their own list
+        both_stored = one in level.stored[0] and two in level.stored[1]
+        if level.names.get(one, one) != two and not both_stored:  # weights have their own list
             what.append({"what": f"input {place}", "old": one or None, "new": two or None})
     if len(old.outputs) != len(new.outputs):
         what.append({"what": "outputs", "old": str(len(old.outputs)), "new": str(len(new.outputs))})
-    return {"old": old.label, "new": new.label, "op": new.op, "what": what}
+    labels = f"{level.paths[0]}{old.label}", f"{level.paths[1]}{new.label}"
+    return {"old": labels[0], "new": labels[1], "op": new.op, "what": what}
 
 
 def _shown(node: Node, model: Model) -> dict[str, str]:
@@ -239,17 +254,19 @@ def _shown(node: Node, model: Model) -> dict[str, str]:
     return rows | {f"attribute {name}": text for name, text in given.items()}
 
 
-def _weights(old: Model, new: Model, pairing: Pairing) -> WeightsEntry:
-    before, after = old.graph.initializers, new.graph.initializers
-    partners = dict(_partners(before, after, pairing))
-    rows = [row for two, one in partners.items() if (row := _weight(before[one], after[two]))]
-    kept = set(partners.values())
-    return {
-        "identical": len(partners) - len(rows),
-        "changed": rows,
-        "added": [_entry(tensor) for name, tensor in after.items() if name not in partners],
-        "removed": [_entry(tensor) for name, tensor in before.items() if name not in kept],
-    }
+def _weights(paired: list[Level]) -> WeightsEntry:
+    found: WeightsEntry = {"identical": 0, "changed": [], "added": [], "removed": []}
+    for level in paired:
+        before, after = level.old.initializers, level.new.initializers
+        partners = dict(_partners(before, after, level.pairing))
+        pairs = [(before[one], after[two]) for two, one in partners.items()]
+        rows = [row for one, two in pairs if (row := _weight(one, two, level.paths))]
+        kept = set(partners.values())
+        found["identical"] += len(partners) - len(rows)
+        found["changed"] += rows
+        found["added"] += [_entry(t, level.paths[1]) for name, t in after.items() if name not in partners]
+        found["removed"] += [_entry(t, level.paths[0]) for name, t in before.items() if name not in kept]
+    return found
 
 
 def _partners(
@@ -268,7 +285,7 @@ def _partners(
     yield from found.items()
 
 
-def _weight(old: Tensor, new: Tensor) -> ChangedWeight | None:
+def _weight(old: Tensor, new: Tensor, paths: tuple[str, str]) -> ChangedWeight | None:
     """The row of a changed tensor; None where the bits are the same."""
     note: str | None = None
     difference = None
@@ -283,8 +300,8 @@ def _weight(old: Tensor, new: Tensor) -> ChangedWeight | None:
             return None
         note = str(error)
     return {
-        "old": old.name,
-        "new": new.name,
+        "old": f"{paths[0]}{old.name}",
+        "new": f"{paths[1]}{new.name}",
         "dtype": [dtypes.name_of(old.dtype), dtypes.name_of(new.dtype)],
         "shape": [list(old.dims), list(new.dims)],
         "elements": new.count,
@@ -294,8 +311,9 @@ def _weight(old: Tensor, new: Tensor) -> ChangedWeight | None:
     }
 
 
-def _entry(tensor: Tensor) -> WeightEntry:
-    return {"name": tensor.name, "dtype": dtypes.name_of(tensor.dtype), "shape": list(tensor.dims)}
+def _entry(tensor: Tensor, path: str) -> WeightEntry:
+    name = f"{path}{tensor.name}"
+    return {"name": name, "dtype": dtypes.name_of(tensor.dtype), "shape": list(tensor.dims)}
 
 
 def _shapes(before: Facts, after: Facts, pairing: Pairing) -> Iterator[ShapeChange]:

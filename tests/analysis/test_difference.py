@@ -149,3 +149,49 @@ def test_large_tensor_in_blocks():
     new[[0, 262_144, 1_000_002]] = [1, -3, 2]
     found = compare(*tensors(old, new))
     assert (found.changed, found.max_change) == (3, 3.0)
+
+
+BRANCHES = """
+<ir_version: 8, opset_import: ["" : 17]>
+g (float[2] x, bool c) => (float[2] y) {
+  [pre] h = Abs(x)
+  [if] y = If(c) <
+    then_branch = yes () => (float[2] a) <float[2] w = {1, 2}> { [t0] s = Mul(h, w) [t1] a = Relu(s) },
+    else_branch = no () => (float[2] b) { [e0] b = Neg(h) }
+  >
+}
+"""
+
+
+def difference(text):
+    found = diff(read(BRANCHES), read(text))
+    return found["nodes"], found["weights"], found["equal"]
+
+
+def test_the_same_branches_differ_in_nothing():
+    nodes, weights, equal = difference(BRANCHES)
+    assert (nodes["paired"], weights["identical"], equal) == (5, 1, True)
+
+
+def test_other_names_inside_a_branch_are_no_difference():
+    text = BRANCHES.replace(" s", " inner").replace("(s)", "(inner)").replace("[t0]", "[first]")
+    nodes, _, equal = difference(text.replace("h = Abs", "k = Abs").replace("(h", "(k"))
+    assert (nodes["paired"], nodes["renamed"], equal) == (5, 1, True)
+
+
+def test_what_changed_inside_a_branch_has_its_place():
+    nodes, weights, equal = difference(BRANCHES.replace("{1, 2}", "{1, 4}"))
+    assert (nodes["changed"], equal) == ([], False)
+    (row,) = weights["changed"]
+    assert (row["old"], row["changed"], row["max_change"]) == ("if.then_branch/w", 1, 2.0)
+    nodes, _, _ = difference(BRANCHES.replace("[e0] b = Neg(h)", "[e0] n = Neg(h) [e1] b = Neg(n)"))
+    assert [row["name"] for row in nodes["added"]] == ["if.else_branch/e1"]
+    nodes, _, _ = difference(BRANCHES.replace("a = Relu(s)", "a = LeakyRelu <alpha = 0.5> (s)"))
+    assert [row["name"] for row in nodes["removed"]] == ["if.then_branch/t1"]
+
+
+def test_a_branch_that_hands_out_another_value_is_a_change():
+    nodes, _, equal = difference(BRANCHES.replace("yes () => (float[2] a)", "yes () => (float[2] s)"))
+    assert not equal
+    (row,) = [row for row in nodes["changed"] if row["op"] == "graph"]
+    assert row["what"] == [{"what": "output 0", "old": "a", "new": "s"}]
