@@ -6,6 +6,7 @@ numpy on every machine (numpy's own normal numbers may change between releases: 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts
 from onnxscope.errors import RuntimeFailure, UsageError
+from onnxscope.expr import Expr, Size, bind, symbols
 from onnxscope.graph import Node
 from onnxscope.proof.interface import InputPair
 
@@ -31,6 +33,8 @@ BATCHES = (1, 3)
 """Sizes that a free batch axis takes in turn."""
 LENGTH = 8
 """Size of a free axis that is neither batch nor spatial: a sequence."""
+SEARCHED = 1 << 20
+"""Input size in pixels (or samples of a sound) up to which a size that makes a map is looked for."""
 _SCALES = {"signed": 1.0, "large": 1000.0, "tiny": 1e-4}
 _WORDS = ("", "a", "onnx", "Größe", "0.5", "two words")
 
@@ -82,6 +86,23 @@ def symbol_of(pair: InputPair, axis: int) -> str:
     """The name of a free axis."""
     size = pair.sizes[axis]
     return size if isinstance(size, str) and size else f"{pair.name}.{axis}"
+
+
+def solved(size: Size, wanted: int) -> tuple[str, int] | None:
+    """(symbol, smallest number) that makes a size of a map what is wanted; None where none does."""
+    free = {symbol.name for symbol in symbols(size)} if isinstance(size, Expr) else set()
+    if len(free) != 1:
+        return None
+    (name,) = free
+    numbers = range(1, SEARCHED)  # a map never shrinks where its input grows
+    found = numbers[bisect_left(numbers, wanted, hi=len(numbers) - 1, key=lambda n: _at(size, name, n))]
+    return (name, found) if _at(size, name, found) == wanted else None
+
+
+def _at(size: Size, name: str, number: int) -> int:
+    """A size of the map at one input size; 0 where that is none."""
+    bound = bind(size, {name: number})
+    return bound if isinstance(bound, int) else 0
 
 
 def bound(

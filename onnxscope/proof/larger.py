@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxscope.errors import RuntimeFailure, UsageError
-from onnxscope.expr import Expr, Size, bind, symbols
+from onnxscope.expr import Expr, symbols
 from onnxscope.proof import dense, inputs
 from onnxscope.proof.extract import cut
 from onnxscope.proof.inputs import Draw, Feeds
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 CELLS: dict[int, tuple[int, ...]] = {1: (3,), 2: (2, 3), 3: (2, 3, 2)}
 """Spatial axes -> map size of the check that runs unasked; neighbours are unlike, so that they can't change
 places unseen."""
-SEARCHED = 4096
-"""Input size in pixels up to which a map of that size is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def small_map(pair: Pair, native: Draw) -> Larger | None:
     wanted = _map_of(head, cells) if cells else None
     if wanted is None or len(wanted) != len(sizes):
         return None
-    bound = [_bound(size, number) for size, number in zip(sizes, wanted, strict=True)]
+    bound = [inputs.solved(size, number) for size, number in zip(sizes, wanted, strict=True)]
     found = _places(pair, [place for place in bound if place is not None])
     if len(found) != len(sizes):
         return None
@@ -78,16 +76,6 @@ def _map_of(head: HeadLink, cells: tuple[int, ...]) -> tuple[int, ...]:
     window = head.window or head.layers[0].kernel
     steps = head.dilations or (1,) * len(cells)
     return tuple(step * (size + more - 2) + 1 for size, more, step in zip(window, cells, steps, strict=False))
-
-
-def _bound(size: Size, wanted: int) -> tuple[str, int] | None:
-    """(symbol, number) that makes a size of the map what is wanted."""
-    free = {symbol.name for symbol in symbols(size)} if isinstance(size, Expr) else set()
-    if len(free) != 1:
-        return None
-    (name,) = free
-    found = next((number for number in range(1, SEARCHED) if bind(size, {name: number}) == wanted), None)
-    return None if found is None else (name, found)
 
 
 def _places(pair: Pair, bound: Sequence[tuple[str, int]]) -> list[tuple[str, int, int]]:

@@ -191,7 +191,7 @@ def layer_result(name: str, outcome: Comparison, limit_from: str) -> LayerResult
 def _account(step: Step, arithmetic: Arithmetic, factor: float, width: int, values: int, delta: float) -> str:
     """How the limit of one step was computed."""
     if step.node is not None:
-        return f"{step.node.op} in float64: {tails.bound_of(step.node.op)}; {arithmetic.text}, measured"
+        return f"{step.node.op} in float64: {tails.bound_of(step.node.op)}; {arithmetic.text}"
     if step.head is not None:
         size = f"n = {width}" if width > 1 else "n the cells of the map"
         worst = "(n + 1) u sum|p|, the worst case"

@@ -226,7 +226,7 @@ _BOUNDS = {
 
 def bound_of(op: str) -> str:
     """The allowed error of an op in words, u |h| being one unit roundoff of the result."""
-    return _BOUNDS.get(op, "exact, 2^-126")
+    return f"{_BOUNDS[op]}, measured" if op in _BOUNDS else "exact, 2^-126"
 
 
 LAST_AXIS = frozenset(("Softmax", "LogSoftmax"))

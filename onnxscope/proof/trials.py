@@ -11,7 +11,6 @@ import numpy as np
 from onnxscope import dtypes
 from onnxscope.analysis.spatial import closed_forms
 from onnxscope.errors import RuntimeFailure
-from onnxscope.expr import Expr, bind, symbols
 from onnxscope.graph import Model
 from onnxscope.proof import given, inputs, jitter, local, noise
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
@@ -24,7 +23,6 @@ from onnxscope.proof.setting import Pair, Setting
 
 USUAL_SIZES = (224, 32, 28, 64, 48, 24, 96, 112, 128, 160, 192, 227, 240, 256, 299, 320, 384, 512)
 """Input heights and widths to try where a file doesn't tell which it takes."""
-_LARGEST = 4096
 HEADS = 4
 """Up to so many heads of a heavy conversion, the values that their checks need come from the trials' runs."""
 
@@ -95,11 +93,8 @@ def _implied(setting: Setting, names: Sequence[str]) -> dict[str, int]:
     for head in setting.heads[:1]:
         shape = setting.facts.value(head.feature_map).shape
         for size, wanted in zip((shape or ())[2:], head.window, strict=False):
-            free = [s.name for s in symbols(size)] if isinstance(size, Expr) else []
-            if len(free) == 1 and free[0] in names:
-                fits = (n for n in range(1, _LARGEST) if bind(size, {free[0]: n}) == wanted)
-                native = next(fits, None)
-                found.update({free[0]: native} if native else {})
+            native = inputs.solved(size, wanted)
+            found.update([native] if native and native[0] in names else [])
     return found if set(found) == set(names) else {}
 
 

@@ -98,3 +98,16 @@ def test_other_layouts_are_checked_on_a_small_map_too(tmp_path: Path, layout: st
     onnx.save(model, after)
     wrong = verify(Request(str(before), str(after), trials=1)).runs[0]
     assert (wrong.first_divergence, [row.ok for row in wrong.dense]) == ("y", [False])
+
+
+def test_a_long_sound_is_checked_on_a_small_map_too(tmp_path: Path) -> None:
+    """A map of several cells takes more samples than any picture has pixels."""
+    draw = np.random.default_rng(5)
+    sizes = {"k": (2, 1, 9), "w": (6, 4), "b": (4,)}
+    stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    lines = ["c = Conv(x, k) strides=[4000]", "f = Flatten(c)", "y = Gemm(f, w, b)"]
+    before, after = tmp_path / "net.onnx", tmp_path / "map.onnx"
+    save(net(lines, opset=13, x="1,1,8009", **stored), before)
+    onnxscope.convert(str(before), str(after), verify=False)
+    (dense,) = verify(Request(str(before), str(after), trials=1)).runs[0].dense
+    assert (dense.size, dense.windows, dense.ok) == ((16009,), 3, True)
