@@ -310,7 +310,11 @@ def jittered_runs(
 def _behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tuple[Model, list[Feeds], str]:
     """The part of the original that can round its own way, its inputs in every trial, and that in words."""
     heads = [head.feature_map for head in setting.heads]
-    maps = [name for name in dict.fromkeys(heads) if all(_same_bits(trial, name) for trial in drawn)]
+    maps = [
+        name
+        for name in dict.fromkeys(heads)
+        if all(same_bits(trial.original.get(name), trial.candidate.get(name)) for trial in drawn)
+    ]
     whole = [trial.feeds for trial in drawn]
     if not maps:
         return setting.original, whole, ""
@@ -324,12 +328,14 @@ def _behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> t
     return part, feeds, f"; only behind {', '.join(maps)}, where both models still have the same bits"
 
 
-def _same_bits(trial: Drawn, name: str) -> bool:
-    """Whether a value was fetched from both models and is the same in every bit."""
-    left, right = trial.original.get(name), trial.candidate.get(name)
+def same_bits(left: Any, right: Any) -> bool:
+    """Whether two values are tensors of numbers that agree in shape, type and every bit."""
     if not isinstance(left, np.ndarray) or not isinstance(right, np.ndarray) or left.shape != right.shape:
         return False
-    return left.dtype == right.dtype and left.tobytes() == right.tobytes()
+    if left.dtype != right.dtype or left.dtype.kind not in "fiub":
+        return False
+    one, two = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (left, right))
+    return np.array_equal(one, two)
 
 
 def discard(model: Runnable) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from onnxscope.graph import Node
-from onnxscope.proof import jitter
+from onnxscope.proof import jitter, noise
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
 from onnxscope.proof.extract import runnable
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.result import LayerResult
 from onnxscope.proof.runner import Runnable
 from onnxscope.proof.setting import Pair
-from onnxscope.proof.trials import Drawn, discard
+from onnxscope.proof.trials import Drawn, discard, same_bits
 
 CHUNK_BYTES = 64 << 20
 """Values of one model that are held at once."""
@@ -56,14 +56,13 @@ def check(pair: Pair, trial: Drawn, values: int) -> ValueCheck:
     """
     nodes = dict(common(pair))
     tallies: dict[str, Tally] = {}
-    models = _jittered(pair)
+    models = _Jittered(pair)
     try:
         for names in _chunks(pair, list(nodes)):
             pair.setting.progress(f"intermediate values {len(tallies) + 1} to {len(tallies) + len(names)}")
             tallies.update(_chunk(pair, trial.feeds, names, models, values))
     finally:
-        for model in models:
-            discard(model)
+        models.discard()
     rows = tuple(_row(name, tally) for name, tally in tallies.items())
     first = next((row.name for row in rows if not row.ok), None)
     views = {link.input: link.candidate_input for head in pair.setting.heads for link in head.layers}
@@ -96,17 +95,39 @@ def _cause(
     return f"{what}: {made} ({errors})"
 
 
-def _jittered(pair: Pair) -> list[Runnable]:
-    setting = pair.setting
-    request = setting.request
-    if request.rtol is not None or request.atol is not None or not jitter.weights(setting.original):
-        return []
-    arithmetic = setting.arithmetic(tf32=pair.tf32)
-    changed = (
-        jitter.jittered(setting.original, arithmetic, seed=request.seed, run=run)
-        for run in range(jitter.FEW_RUNS)
-    )
-    return [runnable(model, setting.folder) for model in changed]
+class _Jittered:
+    """The jittered originals, made when a value first needs them."""
+
+    def __init__(self, pair: Pair) -> None:
+        self._pair = pair
+        self._models: list[Runnable] | None = None
+
+    def runs(self, feeds: Feeds, names: list[str]) -> list[dict[str, Any]]:
+        """Values of every jittered original; [] where limits don't come from them or nothing is asked."""
+        if self._models is None and names:
+            self._models = self._made()
+        found = []
+        for model in self._models or () if names else ():
+            found.append(self._pair.first.run(model, feeds, names, optimization="none"))
+            self._pair.relieve()
+        return found
+
+    def _made(self) -> list[Runnable]:
+        setting = self._pair.setting
+        request = setting.request
+        if request.rtol is not None or request.atol is not None or not jitter.weights(setting.original):
+            return []
+        arithmetic = setting.arithmetic(tf32=self._pair.tf32)
+        changed = (
+            noise.jittered(setting.original, arithmetic, seed=request.seed, run=run)
+            for run in range(jitter.FEW_RUNS)
+        )
+        return [runnable(model, setting.folder) for model, _ in changed]
+
+    def discard(self) -> None:
+        """Remove their files."""
+        for model in self._models or ():
+            discard(model)
 
 
 def _chunks(pair: Pair, names: Sequence[str]) -> Iterator[list[str]]:
@@ -126,17 +147,20 @@ def _chunks(pair: Pair, names: Sequence[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _chunk(
-    pair: Pair, feeds: Feeds, names: list[str], models: Sequence[Runnable], values: int
-) -> dict[str, Tally]:
+def _chunk(pair: Pair, feeds: Feeds, names: list[str], models: _Jittered, values: int) -> dict[str, Tally]:
+    """The values compared; those of a heavy model that agree in every bit need no limit, and get 0."""
     left = pair.original(feeds, names, "none")
-    right = pair.setting.at_common(pair.candidate(feeds, names, "none"))
-    runs = [pair.first.run(model, feeds, names, optimization="none") for model in models]
-    found: dict[str, Tally] = {}
-    account = _account(pair, len(models), values)
     pair.relieve()
+    right = pair.setting.at_common(pair.candidate(feeds, names, "none"))
+    pair.relieve()
+    unlike = [n for n in names if not (pair.setting.heavy and same_bits(left[n], right[n]))]
+    runs = models.runs(feeds, unlike)
+    found: dict[str, Tally] = {}
+    account = _account(pair, len(runs), values)
     for name in names:
-        tally = found[name] = Tally(name, account)
+        tally = found[name] = Tally(name, account if name in unlike else "none needed: the same bits")
+        if name not in unlike:
+            continue
         limit = _limit(pair, left[name], [run[name] for run in runs], values)
         given = right[name]
         if isinstance(given, np.ndarray) and given.dtype.kind == "f" and left[name].dtype.kind == "f":

@@ -93,3 +93,11 @@ _planned = trials.planned
 
 def _first(pair: setting.Pair) -> list[trials.Draw]:
     return _planned(pair)[:1]
+
+
+def test_every_value_is_compared_and_a_changed_backbone_named(original: Path, converted: Path) -> None:
+    right = verify(Request(str(original), str(converted), trials=1, layers=True))
+    assert right.equivalent
+    assert {"c", "r"} <= {row.name for row in right.runs[0].layers}
+    wrong = verify(Request(str(original), str(changed(converted, "k")), trials=1, layers=True))
+    assert wrong.runs[0].first_divergence == "c"
