@@ -107,6 +107,13 @@ AFTER_FC = [
         ["y = Slice(a, s, e, k)"],
         {"s": np.array([1]), "e": np.array([5]), "k": np.array([-1])},
     ),
+    (
+        "Slice of two axes, the batch whole",
+        13,
+        ["y = Slice(a, s, e, k, t)"],
+        {"s": np.array([0, 1]), "e": np.array([2**63 - 1, 6]), "k": np.array([0, -1]), "t": np.array([1, 2])},
+    ),
+    ("Slice without axes", 9, ["y = Slice(a) starts=[0,1] ends=[2147483647,-1]"], {}),
     ("Slice by attributes", 9, ["y = Slice(a) starts=[1] ends=[4] axes=[1]"], {}),
     ("Gather on the features", 13, ["y = Gather(a, k) axis=-1"], {"k": np.array([4, 0, 1])}),
     ("Gather of one feature drops the axis", 13, ["y = Gather(a, k) axis=1"], {"k": np.array(2)}),
@@ -262,6 +269,13 @@ REFUSED = [
         "ReduceMax y has no convolutional twin",
     ),
     ("Gather on the batch", 13, ["y = Gather(a, k) axis=0"], {"k": np.array([0])}, "Gather y has no"),
+    (
+        "Slice of the batch",
+        13,
+        ["y = Slice(a, s, e, k)"],
+        {"s": np.array([0, 1]), "e": np.array([1, 6]), "k": np.array([0, 1])},
+        "Slice y has no convolutional twin",
+    ),
     ("Expand", 13, ["y = Expand(a, k)"], {"k": np.array([2, 1, 6])}, "Expand y has no convolutional twin"),
 ]
 

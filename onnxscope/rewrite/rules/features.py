@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onnxscope import dtypes
 from onnxscope.graph import Node
 from onnxscope.rewrite.lift import Answer, Lift, Step, Unliftable, lost_at, rule
 from onnxscope.rewrite.moving import transpose
@@ -232,27 +233,37 @@ def split(lift: Lift, step: Step) -> tuple[Answer, ...]:
 
 @rule("Slice")
 def slice_(lift: Lift, step: Step) -> Answer:
-    """A stretch of the features."""
+    """A stretch of the features; other axes must be named whole."""
     view = step.view
-    axes = step.ints("axes", 3) or tuple(range(len(step.ints("starts", 1) or ())))
-    if len(axes) != 1:
+    starts, ends, steps = step.ints("starts", 1), step.ints("ends", 2), step.ints("", 4)
+    if starts is None or ends is None or (step.has(4) and steps is None):
+        raise Unliftable(f"the bounds of {step.node.op} {step.fact.label} are computed from the input")
+    axes = step.ints("axes", 3) or tuple(range(len(starts)))
+    parts = dict(zip(axes, zip(starts, ends, steps or (1,) * len(axes), strict=True), strict=True))
+    places = [axis for axis in axes if view.axis_of(axis) == (1,)]
+    if len(places) != 1 or not all(_whole(step, axis, *parts[axis]) for axis in axes if axis not in places):
         raise Unliftable
-    featured(step, axes[0])
+    featured(step, places[0])
+    start, end, stride = parts[places[0]]
     if lift.opset < 10:
-        kept = tuple(a for a in step.node.attributes if a.name != "axes")
-        from onnxscope.graph import Attribute
-
-        node = replace(
-            step.node, inputs=(view.twin,), attributes=(*kept, Attribute("axes", (1,))), origin=None
+        twin = lift.builder.emit(
+            step.place, "Slice", (view.twin,), like=step.output, starts=(start,), ends=(end,), axes=(1,)
         )
-    else:
-        if not all(step.constant(i) for i in range(1, len(step.node.inputs)) if step.has(i)):
-            raise Unliftable
-        kind = lift.native.value(step.node.inputs[1]).dtype or 7
-        axis = lift.builder.constant((1,), kind, (1,), "axes")
-        inputs = (view.twin, step.node.inputs[1], step.node.inputs[2], axis, *step.node.inputs[4:5])
-        node = replace(step.node, inputs=inputs, origin=None)
-    return changed(step, view, lift.builder.add(step.place, node, like=step.output))
+        return changed(step, view, twin)
+    kind = lift.native.value(step.node.inputs[1]).dtype or dtypes.INT64
+    numbers = (("starts", start), ("ends", end), ("axes", 1), ("steps", stride))
+    given = (lift.builder.constant((number,), kind, (1,), name) for name, number in numbers)
+    return changed(step, view, lift.builder.emit(step.place, "Slice", (view.twin, *given), like=step.output))
+
+
+ALL = 2**31 - 1
+"""From here on an end means the end of the axis, whatever its size: exporters write this, or 2^63 - 1."""
+
+
+def _whole(step: Step, axis: int, start: int, end: int, stride: int) -> bool:
+    """Whether a stretch is the whole axis."""
+    size = (step.shape() or ())[axis]
+    return start == 0 and stride == 1 and end >= (size if isinstance(size, int) else ALL)
 
 
 @rule("Gather")
