@@ -72,11 +72,14 @@ def _alone(model: onnx.ModelProto, name: str) -> bool:
 
 def _weights(fresh: Fresh, layer: dict, label: str, draw: np.random.Generator) -> Iterator[Sabotage]:
     name, base = layer["weight"]["candidate"], fresh()
+    maker = _maker(base, name)
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        name = maker.input[0]
     stored = _stored(base, name)
     if stored is None or not _alone(base, name):
         return
     weight = numpy_helper.to_array(stored)
-    places = (layer["output"], layer["weight"]["original"])
+    places = (layer["output"], layer["weight"]["original"], name)
     for what, array in _wrong_weights(weight, draw):
         if array.shape == weight.shape and not np.array_equal(array, weight):
             yield Sabotage(f"{what} ({label})", _with(fresh, name, array), places)
