@@ -76,10 +76,11 @@ def without_kernel(facts: Facts, target: str) -> Iterator[Finding]:
 
 @check("OX702", "op-outside-target", severity="warning")
 def outside_target(facts: Facts, target: str) -> Iterator[Finding]:
-    """The target's documents don't list an op of the model.
+    """The target doesn't take an op of the model, by its documents or by a measured table.
 
     What it flags:
-        For targets with a published table of ops: ops that it lacks, once per op, with the table's date.
+        Ops, versions and element types that the target leaves to the CPU, once each, with the source: for
+        CUDA and WebGPU a table measured with a release of onnxruntime, for others a published list.
 
     Why it matters:
         The nodes run on the CPU with copies between, or the conversion fails.
@@ -97,19 +98,23 @@ def outside_target(facts: Facts, target: str) -> Iterator[Finding]:
         release.
 
     Source:
-        The tables named in the message: onnx-tensorrt operators.md; onnxruntime's lists for CoreML and NNAPI.
+        The tables named in the message: onnx-tensorrt operators.md; onnxruntime's lists for CoreML, NNAPI and
+        QNN; `benchmarks/targets.py` run with the wheels for CUDA and WebGPU.
     """
-    goal = targets.find(target)
-    if goal is None or (goal.listed is None and not goal.unlisted):
-        return
-    found: dict[str, list[str]] = {}
+    goal, known = targets.find(target), targets.registry()
+    if goal is None or (known is not None and goal.provider in known.providers()):
+        return  # a kernel registry that can be asked is OX701's
+    found: dict[str, tuple[str, list[str]]] = {}
     for fact in _computed(facts):
-        if not domain_of(fact.node.domain) and targets.runs(facts, fact, goal) is False:
-            found.setdefault(fact.node.op, []).append(fact.label)
-    for op, labels in found.items():
+        if domain_of(fact.node.domain):
+            continue
+        reason = targets.refusal(facts, fact, goal)
+        if reason:
+            found.setdefault(reason, (fact.node.op, []))[1].append(fact.label)
+    for reason, (op, labels) in found.items():
         yield outside_target.finding(
             labels[0],
-            f"{op} isn't run by {target} ({count_of(len(labels), 'node')}; {goal.source})",
+            f"{reason} isn't run by {target} ({count_of(len(labels), 'node')}; {targets.source_of(goal)})",
             "replace it, or expect it on the CPU",
             target=target,
             op=op,
@@ -123,7 +128,9 @@ def partitions(facts: Facts, target: str) -> Iterator[Finding]:
 
     What it flags:
         A model whose unsupported nodes cut it into two pieces or more for the target: how many, and how many
-        nodes stay on the CPU.
+        nodes stay on the CPU. A piece is a set of nodes that the target can run without waiting for the CPU
+        in between: pieces are counted along the path with the most changes between target and CPU, so a
+        runtime that splits by branches makes at least that many. Nodes that nothing is known of count as run.
 
     Why it matters:
         Every cut copies maps to the CPU and back and waits for it; many cuts make an accelerator slower than
@@ -158,7 +165,7 @@ def partitions(facts: Facts, target: str) -> Iterator[Finding]:
     pieces: set[int] = set()
     left: list[str] = []
     for fact in _computed(facts):
-        runs = targets.runs(facts, fact, goal) is not False
+        runs = not targets.refusal(facts, fact, goal)
         before = [level[name] for name in (*fact.node.inputs, *captures(fact.node)) if name in level]
         depth = max((d + (on != runs) for d, on in before), default=0 if runs else 1)
         level.update((name, (depth, runs)) for name in fact.node.outputs)

@@ -14,6 +14,7 @@ from functools import cache
 
 from onnxscope import dtypes, runtime
 from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.checks import targets_table
 from onnxscope.errors import RuntimeFailure
 from onnxscope.graph import domain_of
 
@@ -66,6 +67,17 @@ Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement OptionalHasEle
 QLinearMatMul STFT SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert
 SequenceLength SequenceMap SoftmaxCrossEntropyLoss SplitToSequence StringNormalizer TfIdfVectorizer
 Unique"""
+_QNN = """Abs Add And ArgMax ArgMin ArrayFeatureExtractor Asin Atan AveragePool BatchNormalization Cast Ceil
+Clip Concat Conv ConvInteger ConvTranspose Cos CumSum DepthToSpace DequantizeLinear DynamicQuantizeLinear Div
+Einsum Elu Equal Exp Expand Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
+GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Identity If
+InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax
+LpNormalization LpPool MatMul MatMulInteger Max MaxPool MaxRoiPool Mean Min Mod Mul Neg NonMaxSuppression
+NonZero Not OneHot Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RandomNormalLike
+RandomUniformLike Reciprocal ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu
+Reshape Resize RoiAlign RotaryEmbedding Round STFT ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Slice
+Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose
+Unsqueeze Upsample Where Xor"""
 _COMPLEX_TEXT = (8, 14, 15)
 _DOUBLE = (*_COMPLEX_TEXT, dtypes.DOUBLE)
 
@@ -102,9 +114,10 @@ TARGETS = (
     Target(
         "qnn",
         "QNNExecutionProvider",
-        "onnxruntime's QNN page (2026): models with dynamic shapes aren't supported",
+        "the op list of onnxruntime-qnn, with the additions of 2.4, 2.5 and 2.7 (2026-10); no dynamic shapes",
         shapes="static",
         missing_types=_DOUBLE,
+        listed=frozenset(_QNN.split()),
     ),
     Target(
         "directml",
@@ -327,19 +340,42 @@ def _types(facts: Facts, fact: NodeFact, row: Signature, widened: bool) -> Itera
             yield parameter, spelled(code)
 
 
-def runs(facts: Facts, fact: NodeFact, target: Target) -> bool | None:
-    """Whether a target runs a node; None where nothing is known."""
-    if fact.node.op in ("If", "Loop", "Scan") and not target.control_flow:
-        return False
+def refusal(facts: Facts, fact: NodeFact, target: Target) -> str | None:
+    """What a target leaves to the CPU, in words: "" where it takes the node, None where nothing is known.
+
+    Asked are, in this order, the installed onnxruntime's kernels, the measured table, the document's list.
+    """
+    op = fact.node.op
+    if op in ("If", "Loop", "Scan") and not target.control_flow:
+        return op
     known = registry()
     if known is not None and target.provider in known.providers():
-        return lacking(facts, fact, target.provider) is None
-    if (
-        domain_of(fact.node.domain)
-        or fact.node.op in EXPANDED
-        or (target.listed is None and not target.unlisted)
-    ):
+        return lacking(facts, fact, target.provider) or ""
+    if domain_of(fact.node.domain) or op in EXPANDED:
         return None
-    if target.listed is not None:
-        return fact.node.op in target.listed
-    return fact.node.op not in target.unlisted
+    measured = targets_table.table(target.name)
+    if measured is not None:
+        return measured.refusal(op, since(facts, fact), _kind(facts, fact))
+    if target.listed is None and not target.unlisted:
+        return None
+    listed = op in target.listed if target.listed is not None else op not in target.unlisted
+    return "" if listed else op
+
+
+def since(facts: Facts, fact: NodeFact) -> int | None:
+    """The version of a node's op by its opset; None where no onnxruntime is there to tell."""
+    found, domain = registry(), domain_of(fact.node.domain)
+    row = found.signature(domain, fact.node.op, facts.model.opset.get(domain)) if found is not None else None
+    return row.since if row is not None else None
+
+
+def _kind(facts: Facts, fact: NodeFact) -> str:
+    """Name of the element type of the first input; "" where there is none or it isn't known."""
+    value = facts.value(fact.node.inputs[0], fact.scope) if any(fact.node.inputs[:1]) else None
+    return dtypes.name_of(value.dtype) or "" if value is not None and value.dtype else ""
+
+
+def source_of(target: Target) -> str:
+    """Where the knowledge of a target's ops comes from: table or document, with version or date."""
+    measured = targets_table.table(target.name)
+    return measured.source if measured is not None else target.source

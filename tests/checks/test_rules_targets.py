@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxscope.analysis.shapes import infer
-from onnxscope.checks import targets
+from onnxscope.checks import targets, targets_table
 from onnxscope.checks.registry import find
 from onnxscope.checks.runner import Context, run_rule
 from onnxscope.checks.settings import Settings
@@ -131,3 +131,53 @@ def test_an_onnxruntime_that_crashes_when_asked_is_not_asked(monkeypatch):
         )
         == []
     )
+
+
+MEASURED = ["cuda", "webgpu"]
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_measured_tables_name_ops_and_versions_of_onnx(name):
+    table = targets_table.table(name)
+    assert table.source.startswith(targets.find(name).provider)
+    assert len(table.lines) > 100
+    for op, line in table.lines.items():
+        assert line.versions | line.refused <= {
+            s.since_version for s in onnx.defs.get_all_schemas_with_history() if s.name == op
+        }
+        assert not line.versions & line.refused
+        assert not line.types & line.refused_types
+
+
+def test_what_a_table_says_of_a_node():
+    """Taken, refused as an op, as a version, as a type; and silence where nothing was asked."""
+    some = frozenset({"float32"})
+    line = targets_table.Line(frozenset({13}), frozenset({22}), some, frozenset({"int64"}))
+    never = targets_table.Line(frozenset(), frozenset({9}), frozenset(), some)
+    table = targets_table.Table("asked", {"Neg": line, "Atanh": never})
+    assert table.refusal("Neg", 13, "float32") == ""
+    assert table.refusal("Neg", None, "float32") == ""
+    assert table.refusal("Neg", 22, "float32") == "Neg as of opset 22"
+    assert table.refusal("Neg", 13, "int64") == "Neg of int64"
+    assert table.refusal("Neg", 13, "float64") is None
+    assert table.refusal("Neg", 6, "float32") is None
+    assert table.refusal("Atanh", 9, "float32") == "Atanh"
+    assert table.refusal("Sin", 7, "float32") is None
+
+
+# What WebGPU did with these when they ran (profiles of onnxruntime-webgpu 1.27.0); qnn by its list.
+@pytest.mark.parametrize(
+    ("target", "body", "flagged"),
+    [
+        ("webgpu", "g (float[1,2,4] x) => (float[1,2,4] y) { y = Tanh (x) }", False),
+        ("webgpu", "g (float[2,2] x) => (float y) { y = Det (x) }", True),
+        ("openvino", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", False),  # nothing is known
+        ("cuda", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", True),
+        ("cuda", "g (float[1,2] x, float[2,2] w) => (float[1,2] y) { y = MatMul (x, w) }", False),
+        ("qnn", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", True),
+        ("qnn", "g (float[2] x) => (float[2] y) { y = Tanh (x) }", False),
+    ],
+)
+def test_ops_outside_a_target(target, body, flagged):
+    """OX702."""
+    assert bool(found("OX702", body, target)) is flagged
