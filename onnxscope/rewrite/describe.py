@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from onnxscope import __version__
+from onnxscope import __version__, dtypes
 from onnxscope.analysis import receptive_field
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.receptive_field import Field
@@ -130,6 +130,10 @@ def notes(chosen: Selection, thicker: Dense | None = None) -> tuple[str, ...]:
         found.append(
             "nothing tells the native size, so the global pool stays and the map has one cell; "
             "give --native HxW"
+        )
+    if any(lift.native.value(layer.output).dtype == dtypes.BFLOAT16 for layer in chosen.layers):
+        found.append(
+            "onnxruntime's CPU provider has no bfloat16 Conv: this file runs on other providers only"
         )
     return (*found, *gains(lift, chosen.layers), *_dense_notes(chosen, thicker), *remarks(chosen))
 

@@ -235,10 +235,14 @@ def test_a_decoder_needs_its_vector() -> None:
     lines = ["f = Flatten(x)", "e = Gemm(f, w)", "d = Gemm(e, v)", "r = Reshape(d, s)", "y = Relu(r)"]
     model = small(lines, w=normal(192, 6), v=normal(6, 48), s=np.array([-1, 3, 4, 4]))
     reasons = [r.reason for r in plan(model).refusals]
-    assert reasons == [
-        "Reshape r makes [N, 3, 4, 4] of [N, 48]: of a vector a map again, as a decoder does "
-        "(behind this layer); --output vector or --size fixed converts it"
-    ] * 2
+    assert (
+        reasons
+        == [
+            "Reshape r makes [N, 3, 4, 4] of [N, 48]: of a vector a map again, as a decoder does "
+            "(behind this layer); --output vector or --size fixed converts it"
+        ]
+        * 2
+    )
     made, candidate = converted(model, output="vector")
     x = normal(2, 3, 8, 8)
     assert len(made.conversions) == 2

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
+import onnx
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from test_fc_to_conv import POOL, assert_near, converted, normal, run, shapes, small
 
 from onnxscope.errors import UsageError
+from onnxscope.files.read import loads
+from onnxscope.files.write import dumps
+from onnxscope.graph import Model
 from onnxscope.rewrite.fc_to_conv import plan
 from onnxscope.rewrite.plan import Options
 
@@ -127,6 +132,31 @@ def test_an_empty_batch(options: dict[str, str]) -> None:
     _, candidate = converted(model, **options)
     assert run(model, empty)[0].shape == (0, 5)
     assert run(candidate, empty)[0].shape[:2] == (0, 5)
+
+
+def half(opset: int) -> Model:
+    """A head in bfloat16."""
+    proto = onnx.load_from_string(dumps(small(["r = Relu(x)", FLAT, FC], **W)))
+    proto.opset_import[0].version = opset
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        value.type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+    numbers = onnx.numpy_helper.to_array(proto.graph.initializer[0]).astype(ml_dtypes.bfloat16)
+    made = onnx.helper.make_tensor("w", onnx.TensorProto.BFLOAT16, (192, 6), numbers.tobytes(), raw=True)
+    proto.graph.initializer[0].CopyFrom(made)
+    return loads(proto.SerializeToString())
+
+
+def test_bfloat16_is_said_to_run_elsewhere() -> None:
+    """Its Conv has no kernel on the CPU; the file is written for providers that have one."""
+    model = half(22)
+    done, candidate = converted(model)
+    assert "no bfloat16 Conv" in done.notes[0]
+    before, after = (m.graph.initializers["w"].array().view(np.uint16) for m in (model, candidate))
+    np.testing.assert_array_equal(after, before.T.reshape(6, 3, 8, 8))
+
+
+def test_bfloat16_is_no_type_of_an_older_conv() -> None:
+    assert plan(half(17)).refusals[0].reason == ("a Conv takes no bfloat16 below opset 22, this model has 17")
 
 
 def test_fold_takes_no_empty_batch() -> None:

@@ -151,6 +151,8 @@ def check_floats(lift: Lift, step: Step, view: View) -> None:
     dtype = lift.native.value(step.output).dtype
     if dtype == dtypes.DOUBLE:
         raise Unliftable("onnxruntime's CPU Conv has no float64 kernel (--form rows keeps its Gemm)")
+    if dtype == dtypes.BFLOAT16 and lift.opset < 22:
+        raise Unliftable(f"a Conv takes no bfloat16 below opset 22, this model has {lift.opset}")
     if dtype not in _FLOATS:
         raise Unliftable(f"a Conv takes no {dtypes.name_of(dtype)}")
     check_view(view)
