@@ -245,8 +245,11 @@ def _options(given: ConversionOptions) -> Options:
     for key, choices in _CHOICES.items():
         if given.get(key, choices[0]) not in choices:
             raise UsageError(f"{key} {given.get(key)!r} is unknown", help=f"one of {', '.join(choices)}")
-    _check_available(given)
-    native = given.get("native")
+    native, target = given.get("native"), given.get("target", "cpu")
+    if target != "cpu":
+        from onnxscope.config import target_names
+
+        (target,) = target_names((target,))
     return Options(
         output=given.get("output", "map"),
         size=given.get("size", "fixed" if vector else "dynamic"),
@@ -254,23 +257,12 @@ def _options(given: ConversionOptions) -> Options:
         pool=given.get("pool", "global" if vector else "window"),
         batch=given.get("batch", "keep"),
         form=given.get("form", "conv"),
-        target=given.get("target", "cpu"),
+        target=target,
         stride=given.get("stride"),
         layers=tuple(given.get("layers", ())),
         shapes={name: tuple(sizes) for name, sizes in given.get("shapes", {}).items()},
         dims=dict(given.get("dims", {})),
     )
-
-
-def _check_available(given: ConversionOptions) -> None:
-    """Raise UsageError for what this version has no rewrite for yet, instead of leaving it out."""
-    from importlib.util import find_spec
-
-    from onnxscope.rewrite.forms import FORMS
-
-    form = given.get("form", "conv")
-    if form not in FORMS and find_spec("onnxscope.rewrite.forms_rows") is None:  # rows, and auto behind it
-        raise UsageError(f"form {form} is not available in this version", help=f"it has {', '.join(FORMS)}")
 
 
 def _plan_of(planned: Planned, converted: Model | None) -> Plan:

@@ -84,12 +84,18 @@ def test_only_the_layers_asked_for():
         ({"batch": 3}, "batch 3"),
         ({"stride": 3}, "possible: 1, 2, 4"),
         ({"layers": ["nope"]}, "nope"),
+        ({"form": "auto", "target": "gpu"}, "unknown target 'gpu'"),
         ({"shapes": {"nope": (1,)}}, "nope"),
     ],
 )
 def test_options_that_do_not_fit_are_usage_errors(options, said):
     with pytest.raises(onnxscope.UsageError, match=said):
         onnxscope.plan(LENET, **options)
+
+
+def test_a_target_goes_by_the_names_of_its_provider_too():
+    plans = [onnxscope.plan(LENET, form="auto", target=name) for name in ("cpu", "CPUExecutionProvider")]
+    assert [plan.converted[0]["form"] for plan in plans] == ["conv", "conv"]  # rows on other targets
 
 
 def test_a_proved_conversion(tmp_path):

@@ -164,6 +164,7 @@ tokens (float[N, 5, 8] x) => (float[N, 5, 8] y)
         (("-", "--dry-run"), "standard input"),
         ((LENET, "-o", "/no/such/folder/x.onnx", "--no-verify"), "folder"),
         ((LENET, "-o", "x.onnx", "--provider", "gnu"), "gnu"),
+        ((LENET, "--dry-run", "--provider", "gnu"), "gnu"),
     ],
 )
 def test_a_wrong_call_is_2(run, arguments, said):

@@ -149,9 +149,9 @@ def geometry(entry: MapEntry) -> list[tuple[str, str]]:
     size = " x ".join(clean(str(part)) for part in entry["size"]) or "one"
     shown = [_example(example) for example in entry["examples"]]
     rows = [("cells", f"{size}: {', '.join(shown)}" if shown else size)]
-    if entry["stride"] is None:
+    if entry["stride"] is None and any(part != 1 for part in entry["size"]):
         rows.append(("one cell every", "no fixed distance: branches with different strides meet"))
-    else:
+    elif entry["stride"] is not None:
         rows.append(("one cell every", _distance(entry["stride"])))
     if entry["field"] is not None:
         rows.append(("a cell sees", _pixels(entry["field"])))

@@ -35,13 +35,13 @@ _REDUCING = (
 def pointwise(walk: Walk, fact: NodeFact) -> Grids | None:
     """One number per place from the numbers at that place, with numpy broadcasting."""
     node = fact.node
-    rank = len(walk.shape(node.outputs[0]))
-    found: list[Grid | None] = [None] * rank
+    after = walk.shape(node.outputs[0])
+    found: list[Grid | None] = [None] * len(after)
     _check_axis(walk, node)
     for name in node.inputs:
         grids = walk.grids_of(name)
         if grids is not None:
-            _meet(found, grids, walk.shape(name), rank)
+            _meet(found, grids, walk.shape(name), after)
     for name in node.inputs:
         if name and walk.grids_of(name) is None and node.op not in _OWN_CONSTANTS:
             _check_constant(walk, node, name, found)
@@ -49,10 +49,10 @@ def pointwise(walk: Walk, fact: NodeFact) -> Grids | None:
     return tuple(grid or Grid(None) for grid in found)
 
 
-def _meet(found: list[Grid | None], grids: Grids, shape: Sequence[Size], rank: int) -> None:
-    """Merge one input's grids; an axis of size 1 that isn't denser broadcasts."""
-    for axis, (grid, size) in enumerate(zip(grids, shape, strict=True), rank - len(shape)):
-        if axis < 0 or (size == 1 and grid.factor == 1):
+def _meet(found: list[Grid | None], grids: Grids, shape: Sequence[Size], after: Sequence[Size]) -> None:
+    """Merge one input's grids; an axis of size 1 that isn't denser broadcasts where another is larger."""
+    for axis, (grid, size) in enumerate(zip(grids, shape, strict=True), len(after) - len(shape)):
+        if axis < 0 or (size == 1 and grid.factor == 1 and after[axis] != 1):
             continue
         other = found[axis]
         if other is not None and other.factor != grid.factor:

@@ -9,7 +9,7 @@ from onnxscope.analysis import receptive_field
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.receptive_field import Field
 from onnxscope.analysis.spatial import closed_forms
-from onnxscope.rewrite.atrous import Dense
+from onnxscope.rewrite.atrous import Dense, strides
 from onnxscope.rewrite.form_choice import gains
 from onnxscope.rewrite.lift import Layer, Tensors
 from onnxscope.rewrite.native import Sizes
@@ -91,7 +91,7 @@ def geometry(chosen: Selection, sizes: Sizes, after: Facts) -> tuple[Geometry, .
             step = chosen.lift.options.stride
             shape = after.value(name).shape
             size = shape[2:] if step and shape else view.free
-            stride = tuple(int(f.stride) for f in shown) if shown else None
+            stride = tuple(int(f.stride) for f in shown) if shown else _strides(after, name)
             found.append(
                 Geometry(
                     name,
@@ -103,6 +103,12 @@ def geometry(chosen: Selection, sizes: Sizes, after: Facts) -> tuple[Geometry, .
                 )
             )
     return tuple(found)
+
+
+def _strides(after: Facts, name: str) -> tuple[int, ...] | None:
+    """Distances of cells where what one sees isn't known, as behind padding that changes with the size."""
+    found = strides(after, [name])[name]
+    return None if isinstance(found, str) else found
 
 
 def _window(view: View, axes: receptive_field.Axes, sizes: Sizes) -> tuple[Field, ...] | None:

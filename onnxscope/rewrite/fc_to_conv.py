@@ -166,7 +166,8 @@ def _finished(
     change = declared(chosen, sizes, edit_of(chosen))
     thicker = _denser(chosen, infer(edits.apply(model, change))) if options.stride else None
     if isinstance(thicker, str):
-        why = f"no map with a cell every {options.stride} pixels: {thicker}; without --stride it converts"
+        every = "pixel" if options.stride == 1 else f"{options.stride} pixels"
+        why = f"no map with a cell every {every}: {thicker}; without --stride it converts"
         return _stays(model, options, chosen, refusals, counted, why)
     if thicker is not None:
         change = declared(chosen, sizes, edits.then(model, change, thicker.edit))

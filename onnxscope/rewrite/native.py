@@ -150,6 +150,8 @@ def _native(model: Model, facts: Facts, images: dict[str, tuple[int, ...]], opti
             shapes[name] = _with(shape, dict(zip(axes, fixed, strict=True)))
     if shapes != options.shapes:
         facts = infer(model, shapes, options.dims)
+    if options.native is not None:
+        _check_fits(facts, options.native)
     free = any(isinstance((facts.value(n).shape or ())[a], Expr) for n, axes in images.items() for a in axes)
     implied = _implied(facts) if free else {}
     return infer(model, shapes, {**options.dims, **implied}) if implied else facts
@@ -172,12 +174,22 @@ def _with(shape: Shape, sizes: dict[int, int | None]) -> tuple[int | str, ...]:
     return tuple(sizes.get(axis) or _named(size) for axis, size in enumerate(shape))
 
 
+def _check_fits(facts: Facts, native: tuple[int, ...]) -> None:
+    """Raise UsageError for a native size given that no window of some layer fits into."""
+    small = next((found for found in facts.problems if found.kind == "no-window"), None)
+    if small is not None:
+        asked = "x".join(map(str, native))
+        raise UsageError(f"--native {asked} is too small: {small.where}: {small.message}")
+
+
 def _given(
     name: str, shape: Shape, axes: tuple[int, ...], fixed: tuple[int | None, ...], native: tuple[int, ...]
 ) -> tuple[int | str, ...]:
     asked = "x".join(map(str, native))
     if len(native) != len(axes):
-        raise UsageError(f"--native {asked} has {len(native)} sizes, {name} has {len(axes)} spatial axes")
+        sizes = "1 size" if len(native) == 1 else f"{len(native)} sizes"
+        many = "1 spatial axis" if len(axes) == 1 else f"{len(axes)} spatial axes"
+        raise UsageError(f"--native {asked} has {sizes}, {name} has {many}", help="give one size per axis")
     if any(size not in (None, other) for size, other in zip(fixed, native, strict=True)):
         have = "x".join(str(size or "free") for size in fixed)
         raise UsageError(

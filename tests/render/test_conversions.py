@@ -163,6 +163,8 @@ def test_no_example_where_a_size_is_open(more):
 def test_a_map_of_branches_with_different_strides_says_so():
     entry = geometry(stride=None, offset=None, field=None)
     assert dict(conversions.geometry(entry))["one cell every"].startswith("no fixed distance")
+    alone = geometry(stride=None, offset=None, field=None, size=(1,))
+    assert "one cell every" not in dict(conversions.geometry(alone))
 
 
 def test_providers_come_usable_first_with_the_command_that_helps():

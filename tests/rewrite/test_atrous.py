@@ -418,6 +418,22 @@ def test_same_padding_of_a_fixed_size():
     np.testing.assert_allclose(run(dense, x)[0][:, :, 0, 0], run(model, x)[0], rtol=0, atol=2e-6)
 
 
+def test_a_map_of_one_cell_at_a_fixed_size_keeps_its_distance_behind_an_activation():
+    lines = [
+        "a = Conv(x, w1) strides=[2,2]",
+        "b = Relu(a)",
+        "f = MaxPool(b) kernel_shape=[2,2] strides=[2,2]",
+    ]
+    model = net(
+        [*lines, "v = Flatten(f)", "h = Gemm(v, wh)", "r = Relu(h)", "y = Gemm(r, wy)"],
+        x="1,2,23,23", w1=C3["w1"], wh=normal(C3["w1"].shape[0] * 25, 6), wy=normal(6, 5),
+    )  # fmt: skip
+    made, dense = converted(typed(model), stride=2, size="fixed")
+    assert made.geometry[0].stride == (2, 2)
+    x = RNG.standard_normal((1, 2, 23, 23)).astype(np.float32)
+    np.testing.assert_allclose(run(dense, x)[0][:, :, 0, 0], run(model, x)[0], rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -8,6 +8,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from nets import net
 from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from test_fc_to_conv import POOL, assert_near, converted, normal, run, shapes, small
 
@@ -25,7 +26,7 @@ FLAT, FC = "f = Flatten(r)", "y = Gemm(f, w)"
 def test_a_native_size_that_the_file_contradicts_is_an_error() -> None:
     with pytest.raises(UsageError, match="--native 9x9 contradicts x, which has 8x8"):
         plan(small(), Options(native=(9, 9)))
-    with pytest.raises(UsageError, match="--native 8 has 1 sizes, x has 2 spatial axes"):
+    with pytest.raises(UsageError, match="--native 8 has 1 size, x has 2 spatial axes"):
         plan(small(), Options(native=(8,)))
     with pytest.raises(UsageError, match="--native 8x9 contradicts x, which has freex8"):
         plan(small(x="N,3,H,8"), Options(native=(8, 9)))
@@ -34,6 +35,21 @@ def test_a_native_size_that_the_file_contradicts_is_an_error() -> None:
 def test_a_native_size_that_the_file_has_too_is_accepted() -> None:
     _, candidate = converted(small(), native=(8, 8))
     assert shapes(candidate)["y"] == ("N", 5, "(height - 6)//2", "(width - 6)//2")
+
+
+def test_a_native_size_that_no_window_fits_into_is_an_error() -> None:
+    with pytest.raises(
+        UsageError, match=r"--native 1x1 is too small: .*it covers 2 pixels, the padded input"
+    ):
+        plan(small(x="N,3,H,W"), Options(native=(1, 1)))
+
+
+def test_padding_that_changes_with_the_size_has_a_distance_of_cells_and_no_first_pixel() -> None:
+    # kernel 3, stride 2, SAME: begins at -1 or 0, by the parity of the size; its map is ceil(H / 2) cells
+    lines = ["c = Conv(x, k) strides=[2,2] auto_pad=SAME_UPPER", "g = GlobalAveragePool(c)", "f = Flatten(g)"]
+    model = net([*lines, "y = Gemm(f, v)"], x="N,3,H,W", k=normal(4, 3, 3, 3), v=normal(4, 5))
+    (found,) = plan(model, Options(native=(8, 8))).geometry
+    assert (found.stride, found.offset, found.field) == ((2, 2), None, None)
 
 
 GIVEN: list[dict[str, Any]] = [
