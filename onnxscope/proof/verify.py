@@ -89,7 +89,7 @@ def _verified(setting: Setting, asked: Sequence[Asked]) -> Verification:
     runs: list[Run] = []
     home = os.path.dirname(os.path.realpath(setting.request.original))
     for name, (first, second) in asked:
-        with Worker(setting.request.timeout) as worker:
+        with Worker(setting.request.timeout, folder=setting.folder) as worker:
             if checked is None:
                 setting.progress("weights")
                 cpu = worker.runner(runtime.parse("cpu"), home)

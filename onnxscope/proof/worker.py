@@ -2,8 +2,8 @@
 
 Messages are pickles with their length in front, on the child's standard input and output. The child's own
 prints go to its standard error, which is a file without a name; it ends by itself when its input closes, so
-nothing outlives the parent. The child is started anew, never forked: a fork of a process with threads is
-unsafe.
+nothing outlives the parent: where that was killed, the child removes the parent's scratch folder, too. It is
+started anew, never forked: a fork of a process with threads is unsafe.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from importlib import import_module
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from onnxscope.complaints import plain
 from onnxscope.errors import OnnxscopeError, RuntimeFailure
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
     from onnxscope.proof.runner import Optimization, Runnable
 
 _HEADER = struct.Struct("<Q")
-_START = "import sys; sys.path[:] = {path!r}; from onnxscope.proof.worker import serve; serve({limit!r})"
+_START = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from onnxscope.proof.worker import serve; serve({limit!r}, {folder!r})"
+)
 _GRACE = 2.0
 _PHASES = {
     "start": "while starting onnxruntime",
@@ -49,7 +53,8 @@ class Worker:
     """The parent's handle on one child; use it in a `with` block.
 
     `timeout` is the seconds that one request may take, `memory` the bytes of address space that the child may
-    use (None: no limit of ours), `command` replaces the child in tests.
+    use (None: no limit of ours), `folder` a scratch folder of the parent's that takes all temporary files of
+    the child ("": the system's), `command` replaces the child in tests.
     """
 
     def __init__(
@@ -57,18 +62,20 @@ class Worker:
         timeout: float | None = None,
         *,
         memory: int | None = None,
+        folder: str = "",
         command: Sequence[str] | None = None,
     ) -> None:
         self._timeout = timeout
         self._phase = "start"
         self._asked = "onnxruntime"
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        code = _START.format(path=sys.path, limit=memory)
+        code = _START.format(path=sys.path, limit=memory, folder=folder)
         self._child = subprocess.Popen(
             list(command or (sys.executable, "-c", code)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
+            env={**os.environ, "TMPDIR": folder} if folder else None,
         )
         self._answers: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -276,11 +283,13 @@ def _message(stream: IO[bytes]) -> bytes:
     return data
 
 
-def serve(memory: int | None = None) -> None:
+def serve(memory: int | None = None, folder: str = "") -> None:
     """The child's main function: answer requests until the input closes, then end at once.
 
-    Standard output is taken for messages alone; whatever libraries print goes to standard error.
+    Standard output is taken for messages alone; whatever libraries print goes to standard error. `folder` is
+    the parent's scratch folder: it is removed where the parent is gone and can't do so.
     """
+    parent = os.getppid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -289,9 +298,16 @@ def serve(memory: int | None = None) -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    threading.Thread(target=_take, args=(requests,), daemon=True).start()
+    threading.Thread(target=_take, args=(requests, parent, folder), daemon=True).start()
     with contextlib.suppress(BaseException):  # what fails here fails again below, where it is an answer
         import_module("onnxscope.proof.session").runtime.require()
+    with contextlib.suppress(OSError):  # nobody reads answers any more
+        _answer(requests, out)
+    _end(parent, folder)
+
+
+def _answer(requests: queue.SimpleQueue[Any], out: IO[bytes]) -> None:
+    """Answer requests for ever. Raises OSError where the reader is gone."""
     sessions: Any = None
     while True:
         message = requests.get()
@@ -309,7 +325,7 @@ def serve(memory: int | None = None) -> None:
         write(out, reply)
 
 
-def _take(requests: queue.SimpleQueue[Any]) -> None:
+def _take(requests: queue.SimpleQueue[Any], parent: int, folder: str) -> None:
     """Read requests; the end of the input is the end of the process, even in the middle of a run.
 
     They stay bytes here: to unpickle arrays imports numpy, which the main thread may be in the middle of.
@@ -318,7 +334,23 @@ def _take(requests: queue.SimpleQueue[Any]) -> None:
         while True:
             requests.put(_message(sys.stdin.buffer))
     except BaseException:
-        os._exit(0)
+        _end(parent, folder)
+
+
+def _end(parent: int, folder: str) -> NoReturn:
+    """End this process; where the parent died, remove the scratch folder that it left.
+
+    A parent that lives closes the input and then ends us, by force if need be. One that dies closes it a
+    little before its children get another parent: hence the patience.
+    """
+    for _ in range(100 if folder else 0):
+        if os.getppid() != parent:
+            import shutil
+
+            shutil.rmtree(folder, ignore_errors=True)
+            break
+        time.sleep(0.01)
+    os._exit(0)
 
 
 def _kind(error: BaseException) -> str:
