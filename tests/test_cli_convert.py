@@ -10,11 +10,13 @@ from pathlib import Path
 import jsonschema
 import onnx
 import pytest
+from nets import net
 
 from onnxscope import api
 from onnxscope.cli.main import main
 from onnxscope.documents.verification import verification
 from onnxscope.errors import RuntimeFailure
+from onnxscope.files.write import dumps
 from onnxscope.proof.result import Verification, WeightCounts
 from onnxscope.results import Proof
 
@@ -123,6 +125,20 @@ def test_converting_twice_finds_nothing(run, tmp_path):
     assert run(LENET, "-o", tmp_path / "once.onnx", "--no-verify")[0] == 0
     assert run(tmp_path / "once.onnx", "-o", tmp_path / "twice.onnx", "--no-verify")[0] == 1
     assert os.listdir(tmp_path) == ["once.onnx"]
+
+
+@pytest.mark.parametrize("output", ["map", "vector"])
+def test_layers_on_rows_are_converted_once(run, tmp_path, output):
+    lines = ["g = GlobalAveragePool(x)", "f = Flatten(g)", "y = Gemm(f, w) name=fc"]
+    pooled = net(lines, x="N,3,H,W", w=(3, 5))
+    (tmp_path / "m.onnx").write_bytes(dumps(pooled))
+    asked = ("--form", "rows", "--output", output, "--format", "json")
+    assert run(tmp_path / "m.onnx", "-o", tmp_path / "once.onnx", "--no-verify", *asked)[0] == 0
+    code, out, err = run(tmp_path / "once.onnx", "--dry-run", *asked)
+    assert (code, "nothing to convert" in err) == (1, True)
+    (refused,) = json.loads(out)["refused"]
+    assert refused["layer"] == "fc"
+    assert "an earlier conversion made it" in refused["reason"]
 
 
 def test_every_layer_that_stays_is_listed_with_its_reason(run, tmp_path):

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import Params
 from onnxscope.expr import Expr
+from onnxscope.graph import Model
 from onnxscope.rewrite.folding import Folder
 from onnxscope.rewrite.layout import is_fully_connected, operands
 from onnxscope.rewrite.lift import Layer, Lift
-from onnxscope.rewrite.plan import Options
+from onnxscope.rewrite.plan import PROVENANCE, Options
 from onnxscope.rewrite.views import Lost, View, shown
+
+DONE = "an earlier conversion made it, on rows; convert the original for another form"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +53,26 @@ def find(facts: Facts, params: Params, form: str = "conv", size: str = "dynamic"
     if not connected:
         return ()
     unfit = {fact.node.index: why for fact in connected if not fact.scope and (why := _unfit(facts, fact))}
+    done = _converted(facts.model)
+    unfit |= {fact.node.index: DONE for fact in connected if not fact.scope and fact.node.outputs[0] in done}
     lift = Lift(facts, facts, Options(form=form, size=size), Folder(facts.model), dict(unfit), frozenset())
     lift.run()
     layers = {layer.fact.node.index: layer for layer in lift.layers.values()}
     return tuple(_verdict(lift, fact, layers, unfit, _share(fact, params)) for fact in connected)
+
+
+def _converted(model: Model) -> frozenset[str]:
+    """Results of the layers that the file says an earlier conversion made: on rows they are layers still."""
+    text = dict(model.metadata).get(PROVENANCE)
+    if not text:
+        return frozenset()
+    import json
+
+    try:
+        heads = json.loads(text)["heads"]
+        return frozenset(layer["candidate_output"] for head in heads for layer in head["layers"])
+    except (LookupError, RecursionError, TypeError, ValueError):  # not ours, or damaged
+        return frozenset()
 
 
 def _share(fact: NodeFact, params: Params) -> float | None:
