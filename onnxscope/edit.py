@@ -5,13 +5,13 @@ ONNX edges are names, so a replacement that produces the same value names needs 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from onnxscope.graph import Graph, Model, Node, Tensor, ValueInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Edit:
+class Edit(NamedTuple):
     """What is taken from and given to the main graph of a model."""
 
     removed: frozenset[int] = frozenset()
@@ -86,8 +86,7 @@ def then(model: Model, first: Edit, second: Edit) -> Edit:
             removed.add(place)
     added += [(len(graph.nodes), node) for node in later.get(len(between), ())]
     mine = {tensor.name for tensor in first.tensors}
-    return replace(
-        first,
+    return first._replace(
         removed=frozenset(removed),
         added=tuple(added),
         tensors=(*(t for t in first.tensors if t.name not in second.dropped), *second.tensors),

@@ -6,15 +6,13 @@ Source: onnx.proto, TypeProto, OperatorSetIdProto, StringStringEntryProto.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxscope.files.wire import encode_bytes, encode_header, encode_int
 from onnxscope.graph import Span, Tensor, Type
 
 
-@dataclass(frozen=True, slots=True)
-class Numbers:
+class Numbers(NamedTuple):
     """The packed numbers of a tensor, to be viewed when their turn to be written comes."""
 
     tensor: Tensor

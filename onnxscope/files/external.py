@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxscope.errors import ExternalDataError, FileError
 from onnxscope.files.source import Source
 from onnxscope.graph import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalData:
+class ExternalData(NamedTuple):
     """A range of another file."""
 
     source: Source

@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxscope.errors import UsageError
 from onnxscope.files.encode import model_tensors
@@ -19,8 +19,7 @@ from onnxscope.files.write import refuse, save
 from onnxscope.graph import Model
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
+class Staged(NamedTuple):
     """A finished file that doesn't bear its name yet."""
 
     path: str

@@ -158,8 +158,7 @@ class TypedData:
 _WIDTHS = {FLOATS: 4, DOUBLES: 8}
 
 
-@dataclass(frozen=True, slots=True)
-class StringData:
+class StringData(NamedTuple):
     """`string_data`: the elements of a string tensor."""
 
     source: Source

@@ -7,7 +7,7 @@ and width". Such a Reshape is rewritten so that it copies those axes from its in
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxscope import dtypes
 from onnxscope import edit as edits
@@ -23,8 +23,7 @@ from onnxscope.rewrite.rules.pointwise import BROADCAST
 _INT_LISTS = 7
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Axes of a reshape's input and output that hold the same numbers; 1s in none."""
 
     before: tuple[int, ...]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxscope import dtypes
 from onnxscope.graph import Attribute, AttributeValue, Graph, Model, Node, Tensor
@@ -19,8 +20,7 @@ _INT, _FLOAT, _INTS = 2, 1, 7
 _FORMATS = {dtypes.INT64: "q", dtypes.INT32: "i", dtypes.FLOAT: "f", dtypes.DOUBLE: "d", dtypes.FLOAT16: "e"}
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """A new node under provisional names."""
 
     place: int
@@ -30,8 +30,7 @@ class Draft:
     """Original value whose twin the first output is; "" for one in between."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """Numbers of a new tensor, held in memory: shapes, axes and the like."""
 
     data: bytes
@@ -70,8 +69,7 @@ class Frame:
     """(place, value, original value that it stands for) -> the map [N, C, *S]."""
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(NamedTuple):
     """A twin's batch as one long image."""
 
     value: str

@@ -23,7 +23,7 @@ def declared(chosen: Selection, sizes: Sizes, change: Edit) -> Edit:
         inputs += [
             ValueInfo(tensor.name, Type("tensor", tensor.dtype, tensor.dims)) for tensor in change.tensors
         ]
-    change = replace(change, inputs=tuple(inputs))
+    change = change._replace(inputs=tuple(inputs))
     after = infer(edits.apply(model, change))
     outputs = tuple(
         replace(info, type=_type(info, after))
@@ -36,7 +36,7 @@ def declared(chosen: Selection, sizes: Sizes, change: Edit) -> Edit:
         if options.size == "dynamic" and after.value(info.name).shape is None
     }
     stale = unsure | {info.name for info in model.graph.values if _differs(info, after)}
-    return replace(change, outputs=outputs, stale=frozenset(stale))
+    return change._replace(outputs=outputs, stale=frozenset(stale))
 
 
 def _inputs(model: Model, sizes: Sizes) -> list[ValueInfo]:

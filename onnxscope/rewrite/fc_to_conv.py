@@ -173,8 +173,8 @@ def _finished(
         change = declared(chosen, sizes, edits.then(model, change, thicker.edit))
     record = provenance(chosen, thicker)
     if remarks(chosen):
-        change = replace(change, exactness="approximate")
-    change = replace(change, metadata=((PROVENANCE, json.dumps(record)),))
+        change = change._replace(exactness="approximate")
+    change = change._replace(metadata=((PROVENANCE, json.dumps(record)),))
     after = infer(edits.apply(model, change))
     windows = {chosen.final(name) for name in chosen.lift.windows}
     fixed = list(baked(after, windows)) if options.size == "dynamic" else []

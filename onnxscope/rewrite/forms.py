@@ -11,8 +11,7 @@ restored where something needs it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxscope.rewrite import opsets
 from onnxscope.rewrite.builder import Folded, Frame
@@ -20,8 +19,7 @@ from onnxscope.rewrite.lift import Lift
 from onnxscope.rewrite.moving import reshape, transpose
 
 
-@dataclass(frozen=True, slots=True)
-class Planned:
+class Planned(NamedTuple):
     """A convolution to be written."""
 
     place: int

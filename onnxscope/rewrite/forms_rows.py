@@ -193,9 +193,9 @@ def _emitted(
     view = replace(frame.view, channels=features, layers=layers)
     if step.node.op in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") and lift.options.size != "fixed":
         lift.remarks[step.place] = WHOLE.format(label=step.fact.label)
-    kept = replace(frame, kernel=(), source=None) if weight is not None else frame
+    kept = frame._replace(kernel=(), source=None) if weight is not None else frame
     view = replace(view, twin=_map(lift, step, frame, first, features))
-    made = replace(kept, matrix=first, view=view)
+    made = kept._replace(matrix=first, view=view)
     lift.rows[view.twin] = made
     lift.matrices[first] = step.output
     if weight is not None:
@@ -215,7 +215,7 @@ def _map(lift: Lift, step: Step, frame: RowsOf, matrix: str, features: int) -> s
 def _scalar(lift: Lift, frame: RowsOf, name: str) -> View:
     """One number for all rows: the scale of a dynamic quantization."""
     view = replace(frame.view, twin=name, groups=(), channels=1)
-    lift.rows[name] = replace(frame, matrix=name, view=view, scalar=True)
+    lift.rows[name] = frame._replace(matrix=name, view=view, scalar=True)
     return view
 
 

@@ -10,7 +10,7 @@ layer what a conversion wouldn't do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.params import Params
@@ -25,8 +25,7 @@ from onnxscope.rewrite.views import Lost, View, shown
 DONE = "an earlier conversion made it, on rows; convert the original for another form"
 
 
-@dataclass(frozen=True, slots=True)
-class HeadLayer:
+class HeadLayer(NamedTuple):
     """The verdict on one fully connected layer."""
 
     layer: str

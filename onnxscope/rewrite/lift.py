@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.graph import Model, Node
@@ -29,8 +29,7 @@ WHOLE = (
 Answer: TypeAlias = "View | Joined | Lost | None"
 
 
-@dataclass(frozen=True, slots=True)
-class Tensors:
+class Tensors(NamedTuple):
     """What happened to one weight or bias of a layer."""
 
     original: str
@@ -43,8 +42,7 @@ class Tensors:
     """Axes of the map in the order in which the weight's inputs list them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One fully connected layer and the convolution that stands for it."""
 
     fact: NodeFact
@@ -72,8 +70,7 @@ class Layer:
     the other fields are then those of the first map's."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowsOf:
+class RowsOf(NamedTuple):
     """A 2-D value of the original as a matrix with one row per window; see `forms_rows`."""
 
     matrix: str
@@ -198,8 +195,7 @@ def _untouched(view: View | Joined) -> bool:
     return isinstance(view, View) and not view.layers and view.plain and view.twin == view.base
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A node as its lifting rule sees it."""
 
     lift: Lift
@@ -319,8 +315,7 @@ def listed(shape: Shape) -> str:
 Function: TypeAlias = "Callable[[Lift, Step], Answer | tuple[Answer, ...]]"
 
 
-@dataclass(frozen=True, slots=True)
-class LiftingRule:
+class LiftingRule(NamedTuple):
     """One row of the table."""
 
     function: Function

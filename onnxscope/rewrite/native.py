@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxscope.analysis import params as parameters
 from onnxscope.analysis.facts import Facts
@@ -23,8 +22,7 @@ BATCH = "batch"
 _NAMES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+class Sizes(NamedTuple):
     """Facts at the native size and with free sizes."""
 
     native: Facts

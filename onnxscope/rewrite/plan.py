@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from onnxscope.edit import Edit
 from onnxscope.expr import Size
@@ -41,8 +42,7 @@ class Options:
     """Sizes given for symbols."""
 
 
-@dataclass(frozen=True, slots=True)
-class Conversion:
+class Conversion(NamedTuple):
     """One fully connected layer and the convolution that replaces it."""
 
     layer: str
@@ -59,16 +59,14 @@ class Conversion:
     """same bytes, permuted or folded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """One fully connected layer that stays."""
 
     layer: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(NamedTuple):
     """Where the cells of one output map look, per spatial axis, in input pixels."""
 
     output: str

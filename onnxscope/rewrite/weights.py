@@ -7,9 +7,9 @@ the writer streams the bytes from file to file; else the numbers are permuted or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 SAME, PERMUTED, FOLDED = "same bytes", "permuted", "folded"
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(NamedTuple):
     """How new numbers follow from stored ones."""
 
     dims: tuple[int, ...]
@@ -48,8 +47,7 @@ class Recipe:
         return kept == sorted(kept)
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A stretch of a stored constant along one axis: taken before anything else."""
 
     dims: tuple[int, ...]
@@ -59,8 +57,7 @@ class Piece:
     stop: int
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(NamedTuple):
     """Numbers that are computed from another tensor's when they are read."""
 
     source: Tensor
@@ -105,8 +102,7 @@ def moved(
     return replace(made, storage=Moved(tensor, recipe, piece), external=())
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where the numbers of a constant come from."""
 
     name: str
@@ -150,8 +146,8 @@ def source_of(facts: Facts, name: str) -> Source | None:
         if len(dims) != 2 or inner.turned:
             return Source(name, None, dims)
         turned = producer.attribute("perm") != (0, 1) and 1 not in dims
-        return replace(inner, dims=dims, turned=turned)
-    return Source(name, None, dims) if inner.turned else replace(inner, dims=dims)
+        return inner._replace(dims=dims, turned=turned)
+    return Source(name, None, dims) if inner.turned else inner._replace(dims=dims)
 
 
 _VIEWS = frozenset("Identity Transpose Reshape Squeeze Unsqueeze Flatten".split())

@@ -7,8 +7,9 @@ section 3.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
+from typing import NamedTuple
 
 from onnxscope import dtypes
 from onnxscope.expr import Expr, Size, product
@@ -55,8 +56,7 @@ def connected(lift: Lift, step: Step) -> Answer:
     return _activated(lift, step, made)
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
+class Product(NamedTuple):
     """A matrix product as y = W x, whichever side its weight is on."""
 
     view: View
@@ -132,7 +132,7 @@ def _added(lift: Lift, step: Step, made: View, name: str, beta: float) -> View:
     bias = Tensors(name, twin, PERMUTED if beta == 1 else FOLDED)
     layer = lift.layers.pop(lift.builder.inner(made.twin))
     key = lift.builder.inner(result)
-    lift.layers[key] = replace(layer, result=key, bias=bias)
+    lift.layers[key] = layer._replace(result=key, bias=bias)
     return replace(made, twin=result)
 
 
@@ -217,7 +217,7 @@ def weight_of(
     seen = (features, *dims) if rows_first else (*dims, features)
     final = tuple(seen[axis] for axis in axes)
     made = place_constant(lift, step.place, matrix, Recipe(seen, axes, alpha), final)
-    return replace(made, axes=_axes(taken)), features
+    return made._replace(axes=_axes(taken)), features
 
 
 def _axes(taken: Group) -> tuple[int, ...]:

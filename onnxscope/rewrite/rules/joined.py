@@ -121,7 +121,7 @@ def _piece(matrix: Source, start: int, width: int, *, rows_first: bool) -> Sourc
     stored, axis = matrix.dims, place
     if matrix.turned:
         stored, axis = (*stored[:-2], *stored[:-3:-1]), 2 * rank - 3 - place
-    return replace(matrix, dims=dims, piece=Piece(stored, axis, start, start + width))
+    return matrix._replace(dims=dims, piece=Piece(stored, axis, start, start + width))
 
 
 def _sum(lift: Lift, step: Step, made: list[View], layers: list[Layer]) -> View:
@@ -141,7 +141,7 @@ def _sum(lift: Lift, step: Step, made: list[View], layers: list[Layer]) -> View:
     )
     bias = next((layer.bias for layer in layers if layer.bias), None)
     result = lift.builder.inner(twin)
-    lift.layers[result] = replace(main, result=result, weight=weight, bias=bias, parts=tuple(layers))
+    lift.layers[result] = main._replace(result=result, weight=weight, bias=bias, parts=tuple(layers))
     shape = wide[0] if wide else made[0]
     return replace(
         shape,

@@ -5,7 +5,8 @@ A vector of F numbers broadcasts over the last axis of [N, F]; on the twin [N, F
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from onnxscope.expr import Expr
 from onnxscope.graph import Node
@@ -162,8 +163,7 @@ def _meet(one: Shape, other: Shape) -> bool:
     return all(a == b or a == 1 or b == 1 for a, b in zip(one, other, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class _Axis:
+class _Axis(NamedTuple):
     """One axis of a constant as the twin sees it."""
 
     size: int
