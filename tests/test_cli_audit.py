@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jsonschema
@@ -276,6 +277,29 @@ def test_a_process_that_dies_costs_one_file(monkeypatch, tmp_path, model):
     codes = [{row["code"] for row in entry["findings"]} for entry in found]
     assert ["OX002" in each for each in codes] == [False, True, False]
     assert "ended suddenly" in found[1]["findings"][0]["message"]
+
+
+def test_processes_that_die_leave_the_others_a_pool(monkeypatch, tmp_path, model):
+    from onnxscope.documents import processes
+
+    made = []
+
+    def counted(jobs, context):
+        made.append(jobs)
+        return ProcessPoolExecutor(jobs, context)
+
+    monkeypatch.setattr(processes, "START", "fork")
+    monkeypatch.setattr(processes, "of_task", die)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", counted)
+    names = [tmp_path / "killer.onnx" if place in (3, 20) else model for place in range(40)]
+    found = list(processes.spread([audits.Task(str(name)) for name in names], 2))
+    dead = [
+        place for place, entry in enumerate(found) if any(r["code"] == "OX002" for r in entry["findings"])
+    ]
+    assert dead == [3, 20]
+    assert len(found) == 40
+    assert made.count(2) <= 5  # at first, and after each of the dead
+    assert made.count(1) <= 4 * (2 * 2 + 1)  # what was under way beside them
 
 
 # --- rules ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 
@@ -16,26 +16,42 @@ START = "spawn"
 def spread(
     tasks: list[Task], jobs: int, done: Callable[[ModelFindings], None] | None = None
 ) -> Iterator[ModelFindings]:
-    """The entries in the order of the tasks."""
-    with ProcessPoolExecutor(jobs, get_context(START)) as pool:
-        waiting = [pool.submit(of_task, task) for task in tasks]
+    """The entries in the order of the tasks.
+
+    A process that dies takes its pool and every waiting task with it. It then was at one of the first that
+    are left: these are tried one by one, the others in a new pool.
+    """
+    answered = 0
+    while answered < len(tasks):
+        for entry in _pooled(tasks[answered:], jobs):
+            answered += 1
+            if done:
+                done(entry)
+            yield entry
+
+
+def _pooled(tasks: list[Task], jobs: int) -> Iterator[ModelFindings]:
+    """The entries of all tasks, or of the first ones, the task at which the pool broke among them."""
+    answered = 0
+    with ProcessPoolExecutor(min(jobs, len(tasks)), get_context(START)) as pool:
         try:
-            for task, future in zip(tasks, waiting, strict=True):
-                entry = _entry(task, future)
-                if done:
-                    done(entry)
+            for future in [pool.submit(of_task, task) for task in tasks]:
+                entry = future.result()
+                answered += 1
                 yield entry
+            return
+        except BrokenProcessPool:
+            pass
         finally:
             pool.shutdown(cancel_futures=True)
+    under_way = 2 * jobs + 1  # one per process, and those that the pool hands out ahead
+    for task in tasks[answered : answered + under_way]:
+        yield _alone(task)
 
 
-def _entry(task: Task, future: Future[ModelFindings]) -> ModelFindings:
-    """The answer; where the pool broke, which takes every waiting task with it, one more try in its own."""
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        with ProcessPoolExecutor(1, get_context(START)) as alone:
-            try:
-                return alone.submit(of_task, task).result()
-            except BrokenProcessPool:
-                return crashed(task)
+def _alone(task: Task) -> ModelFindings:
+    with ProcessPoolExecutor(1, get_context(START)) as pool:
+        try:
+            return pool.submit(of_task, task).result()
+        except BrokenProcessPool:
+            return crashed(task)
