@@ -5,7 +5,7 @@ A softmax over the wrong axis, for one, or a stride in the head, is right while 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,9 @@ import numpy as np
 
 from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.expr import Expr, symbols
+from onnxscope.graph import Model
 from onnxscope.proof import dense, inputs
-from onnxscope.proof.extract import cut
+from onnxscope.proof.extract import cut, sources
 from onnxscope.proof.inputs import Draw, Feeds
 from onnxscope.proof.interface import InputPair, fed
 from onnxscope.proof.limits import Comparison
@@ -56,7 +57,7 @@ def small_map(pair: Pair, native: Draw) -> Larger | None:
     if not setting.heads or setting.heavy:
         return None
     head = setting.heads[0]
-    sizes = (setting.candidate_facts.value(head.feature_map).shape or ())[2:]
+    sizes = (setting.candidate_facts.value(head.read_map).shape or ())[2:]
     cells = CELLS.get(len(sizes))
     wanted = _map_of(head, cells) if cells else None
     if wanted is None or len(wanted) != len(sizes):
@@ -169,7 +170,7 @@ def _image(pair: Pair) -> tuple[str, tuple[int, ...]]:
     found = [p for p in pair.setting.inputs if len(p.sizes) == 4]
     if len(found) != 1:
         raise UsageError("--dense needs exactly one input with height and width")
-    shape = pair.setting.candidate_facts.value(pair.setting.heads[0].feature_map).shape or ()
+    shape = pair.setting.candidate_facts.value(pair.setting.heads[0].read_map).shape or ()
     free = [(s.name, 0) for size in shape[2:] if isinstance(size, Expr) for s in symbols(size)]
     places = _places(pair, list(dict.fromkeys(free)))
     axes = tuple(axis for name, axis, _ in places if name == found[0].name)
@@ -182,10 +183,10 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
         raise UsageError(
             "the head reads several maps, and windows are cut from one", where=setting.request.candidate
         )
-    names = [info.name for info in setting.original.graph.outputs if info.name in setting.interface.outputs]
+    names = _behind(setting.original, head, setting.interface.outputs)
     setting.progress(f"dense {shown(larger.size)}")
     given = feeds(pair, larger, native)
-    found = pair.candidate(given, [head.feature_map, *names], pair.level)
+    found = pair.candidate(given, [head.read_map, *names], pair.level)
     outputs = {name: found[name] for name in names if _is_map(found[name], head)}
     if not outputs:
         raise UsageError(
@@ -202,16 +203,24 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
         "quantized": setting.quantized,
     }
     result = dense.window_check(
-        setting.original, head, found[head.feature_map], outputs, pair.first, **options
+        setting.original, head, found[head.read_map], outputs, pair.first, **options
     )
     outcome = result.comparison
     if head.dilations:
         image = {larger.image: given[larger.image]}
-        cells = setting.at_common({name: found[name] for name in (head.feature_map, *outputs)})
+        cells = setting.at_common({name: found[name] for name in (head.read_map, *outputs)})
+        cells[head.feature_map] = cells.pop(head.read_map)
         outcome = outcome.merged(_common(pair, image, cells, options, shown(larger.size), notes))
     effect = _border(pair, larger, given[larger.image], outputs, native, notes) if border else None
     numbers = outcome.max_abs, outcome.limit, effect, outcome.ok, outcome.ratio, result.limit_from
     return DenseResult(larger.size, result.windows, *numbers)
+
+
+def _behind(original: Model, head: HeadLink, outputs: Collection[str]) -> list[str]:
+    """Outputs behind the head: the map itself, or one made in front of it, is no answer about windows."""
+    made = {layer.output for layer in head.layers}
+    names = (info.name for info in original.graph.outputs if info.name in outputs)
+    return [name for name in names if made & sources(original, [name])]
 
 
 def _common(

@@ -93,6 +93,15 @@ class HeadLink:
     pool_output: str = ""
     """The candidate's result of the pool, where it isn't one node; "" for the pool behind the map."""
 
+    candidate_map: str = ""
+    """The candidate's denser map, where `feature_map` is an output that keeps the original's cells; else "".
+    """
+
+    @property
+    def read_map(self) -> str:
+        """The candidate's value in front of the head."""
+        return self.candidate_map or self.feature_map
+
     @property
     def several(self) -> bool:
         """Whether a layer reads more than one map, so that windows of the first don't say it all."""
@@ -150,6 +159,7 @@ def _head(head: dict[str, Any]) -> HeadLink:
         Folding(folded["layout"], dict(folded["values"])) if folded else None,
         tuple(head.get("dilations") or ()),
         pool.get("output", ""),
+        head.get("candidate_map", ""),
     )
 
 

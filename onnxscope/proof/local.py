@@ -130,11 +130,11 @@ def names(steps: Sequence[Step], heads: Sequence[HeadLink] = ()) -> tuple[str, .
 
 
 def _pool(candidate: Model, head: HeadLink) -> list[Step]:
-    for node in candidate.graph.consumers.get(head.feature_map, ()):
+    for node in candidate.graph.consumers.get(head.read_map, ()):
         if POOLS.get(node.op) == head.pool:
-            return [Step(node.outputs[0], node.outputs[0], (head.feature_map,), head=head)]
+            return [Step(node.outputs[0], node.outputs[0], (head.read_map,), head=head)]
     name = head.pool_output  # of several nodes: a pool that an opset can't dilate
-    return [Step(name, name, (head.feature_map,), head=head)] if name in candidate.graph.producers else []
+    return [Step(name, name, (head.read_map,), head=head)] if name in candidate.graph.producers else []
 
 
 def _recomputable(facts: Facts, node: Node, tracked: Mapping[str, str]) -> bool:

@@ -70,7 +70,8 @@ class Walk:
         self.removed: set[int] = set()
         self.added: list[tuple[int, Node]] = []
         self.tensors: list[Tensor] = []
-        self._names: dict[str, str] = {}
+        self.renamed: dict[str, str] = {}
+        """See `Dense.renamed`."""
         self._thin: dict[str, str] = {}
         self._made: list[Node] = []
         graph = self.facts.main.graph
@@ -231,7 +232,7 @@ class Walk:
         if not axes:
             return name
         if name not in self._thin:
-            self._thin[name] = self._slice(name, self._names.get(name, name), axes)
+            self._thin[name] = self._slice(name, self.renamed.get(name, name), axes)
         return self._thin[name]
 
     def _slice(self, like: str, value: str, axes: list[int], output: str = "") -> str:
@@ -258,7 +259,7 @@ class Walk:
         for name in node.outputs:
             axes = [i for i, grid in enumerate(self.grids.get(name, ())) if grid.factor > 1]
             if name in self._held and axes:
-                self._names[name] = dense = self.name(name)
+                self.renamed[name] = dense = self.name(name)
                 made = [_output(item, name, dense) for item in made]
                 self._slice(name, dense, axes, output=name)
         made += self._made
@@ -267,7 +268,7 @@ class Walk:
             self.added += [(node.index, item) for item in made]
 
     def _renamed(self, node: Node) -> Node:
-        inputs = tuple(self._names.get(name, name) for name in node.inputs)
+        inputs = tuple(self.renamed.get(name, name) for name in node.inputs)
         return node if inputs == node.inputs else replace(node, inputs=inputs, origin=None)
 
 
@@ -292,6 +293,8 @@ class Dense:
     """A change to the converted model."""
     factors: dict[str, tuple[int, ...]]
     """Value -> per axis, every how many cells the strided network has one; only where one is above 1."""
+    renamed: dict[str, str]
+    """Output that must not be denser -> the denser value that later layers read in its place."""
     changed: tuple[str, ...]
     """Labels of layers that lost their stride or were dilated."""
 
@@ -323,11 +326,11 @@ def dense(facts: Facts, step: int, outputs: Collection[str]) -> Dense | str:
                 return walk.lost.get(name, ONE_CELL)
     edit = Edit(frozenset(walk.removed), tuple(walk.added), tuple(walk.tensors))
     factors = {
-        name: tuple(grid.factor for grid in grids)
+        walk.renamed.get(name, name): tuple(grid.factor for grid in grids)
         for name, grids in walk.grids.items()
         if any(grid.factor > 1 for grid in grids)
     }
-    return Dense(edit, factors, tuple(walk.changed))
+    return Dense(edit, factors, walk.renamed, tuple(walk.changed))
 
 
 def _leading(facts: Facts, outputs: Collection[str]) -> set[int]:

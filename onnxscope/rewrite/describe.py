@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
-
 from onnxscope import __version__, dtypes
 from onnxscope.analysis import receptive_field
 from onnxscope.analysis.facts import Facts
@@ -17,18 +15,14 @@ from onnxscope.rewrite.plan import Conversion, Geometry
 from onnxscope.rewrite.select import Selection
 from onnxscope.rewrite.views import View
 
-Factors: TypeAlias = "dict[str, tuple[int, ...]]"
-"""See `Dense.factors`."""
-
 
 def conversions(chosen: Selection, thicker: Dense | None = None) -> tuple[Conversion, ...]:
     """One entry per converted layer, in execution order; `thicker` is what a denser map takes."""
-    factors = thicker.factors if thicker else {}
     return tuple(
         Conversion(
             layer.fact.label,
             f"{layer.fact.node.op} {_inputs(layer)} -> {layer.features}",
-            _after(layer) + _spread(factors.get(chosen.final(layer.source.twin), ())[2:], layer.kernel),
+            _after(layer) + _spread(_steps(thicker, chosen.final(layer.source.twin)), layer.kernel),
             _window_of(layer),
             layer.form,
             layer.reason,
@@ -36,6 +30,11 @@ def conversions(chosen: Selection, thicker: Dense | None = None) -> tuple[Conver
         )
         for layer in chosen.layers
     )
+
+
+def _steps(thicker: Dense | None, name: str) -> tuple[int, ...]:
+    """Per spatial axis, every how many cells of a value are those of the strided network; () for each."""
+    return thicker.factors.get(thicker.renamed.get(name, name), ())[2:] if thicker else ()
 
 
 def _window_of(layer: Layer) -> tuple[int, ...]:
@@ -146,8 +145,7 @@ def notes(chosen: Selection, thicker: Dense | None = None) -> tuple[str, ...]:
 
 def _dense_notes(chosen: Selection, thicker: Dense | None) -> list[str]:
     """Which cells of a denser map are those of the map without --stride, and what the others see."""
-    factors = {thicker.factors.get(name, ())[2:] for name in chosen.exported} if thicker else set()
-    factors -= {()}
+    factors = {_steps(thicker, name) for name in chosen.exported} - {()}
     if thicker is None or not factors:
         return []
     steps = " and ".join("x".join(map(str, axes)) for axes in sorted(factors))
@@ -179,7 +177,7 @@ def provenance(chosen: Selection, thicker: Dense | None = None) -> dict[str, obj
             key: getattr(options, key)
             for key in ("output", "size", "pool", "batch", "form", "target", "stride")
         },
-        "heads": [_head(chosen, base, window, layers, factors) for (base, window), layers in by_map.items()],
+        "heads": [_head(chosen, base, window, layers, thicker) for (base, window), layers in by_map.items()],
         **({"common": {name: list(steps) for name, steps in factors.items()}} if factors else {}),
     }
 
@@ -190,7 +188,7 @@ def _native(chosen: Selection, layer: Layer) -> tuple[int, ...]:
 
 
 def _head(
-    chosen: Selection, base: str, window: tuple[int, ...], layers: list[Layer], factors: Factors
+    chosen: Selection, base: str, window: tuple[int, ...], layers: list[Layer], thicker: Dense | None
 ) -> dict[str, object]:
     shape = chosen.lift.native.value(base).shape or ()
     return {
@@ -198,8 +196,9 @@ def _head(
         "channels": shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None,
         "window": list(window),
         "pool": _pool(chosen, layers, window),
-        "layers": [_layer(chosen, layer, factors) for layer in layers],
-        **_dilations(factors, base),
+        "layers": [_layer(chosen, layer, thicker) for layer in layers],
+        **({"candidate_map": thicker.renamed[base]} if thicker and base in thicker.renamed else {}),
+        **_dilations(thicker, base),
         **_folded(chosen, base),
     }
 
@@ -242,33 +241,34 @@ def _pool(chosen: Selection, layers: list[Layer], window: tuple[int, ...]) -> di
     }
 
 
-def _dilations(factors: Factors, name: str) -> dict[str, object]:
+def _dilations(thicker: Dense | None, name: str) -> dict[str, object]:
     """Cells of a denser map between those that one window reads."""
-    return {"dilations": list(factors[name][2:])} if name in factors else {}
+    steps = _steps(thicker, name)
+    return {"dilations": list(steps)} if steps else {}
 
 
-def _layer(chosen: Selection, layer: Layer, factors: Factors) -> dict[str, object]:
-    made = _link(chosen, layer, factors)
-    return made | {"parts": [_part(chosen, part, factors) for part in layer.parts]} if layer.parts else made
+def _layer(chosen: Selection, layer: Layer, thicker: Dense | None) -> dict[str, object]:
+    made = _link(chosen, layer, thicker)
+    return made | {"parts": [_part(chosen, part, thicker) for part in layer.parts]} if layer.parts else made
 
 
-def _part(chosen: Selection, part: Layer, factors: Factors) -> dict[str, object]:
-    return {**_link(chosen, part, factors), "feature_map": part.source.base}
+def _part(chosen: Selection, part: Layer, thicker: Dense | None) -> dict[str, object]:
+    return {**_link(chosen, part, thicker), "feature_map": part.source.base}
 
 
-def _link(chosen: Selection, layer: Layer, factors: Factors) -> dict[str, object]:
+def _link(chosen: Selection, layer: Layer, thicker: Dense | None) -> dict[str, object]:
     source = chosen.final(layer.read or layer.source.twin)
     return {
         "node": layer.fact.label,
         "op": layer.fact.node.op,
         "input": layer.input,
         "output": layer.output,
-        "candidate_input": source,
+        "candidate_input": thicker.renamed.get(source, source) if thicker else source,
         "candidate_output": chosen.final(layer.result),
         "kernel": list(layer.kernel),
         "weight": {**_tensor(chosen, layer.weight), "axes": list(layer.weight.axes)},
         "bias": _tensor(chosen, layer.bias) if layer.bias else None,
-        **(_dilations(factors, source) if layer.kernel else {}),
+        **(_dilations(thicker, source) if layer.kernel else {}),
     }
 
 

@@ -111,3 +111,27 @@ def test_a_long_sound_is_checked_on_a_small_map_too(tmp_path: Path) -> None:
     onnxscope.convert(str(before), str(after), verify=False)
     (dense,) = verify(Request(str(before), str(after), trials=1)).runs[0].dense
     assert (dense.size, dense.windows, dense.ok) == ((16009,), 3, True)
+
+
+@pytest.mark.parametrize(("stride", "windows"), [(None, 6), (2, 15), (1, 45)])
+def test_a_map_that_is_an_output_of_its_own_is_no_answer_about_windows(
+    tmp_path: Path, stride: int | None, windows: int
+) -> None:
+    """It keeps its cells, of which a denser conversion makes more: the head reads a value of another name."""
+    draw = np.random.default_rng(1)
+    lines = ["c = Conv(x, k) strides=[2,2] pads=[1,1,1,1]", "m = MaxPool(c) kernel_shape=[2,2] strides=[2,2]"]
+    weights = {"k": (4, 3, 3, 3), "w": (16, 5)}
+    stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in weights.items()}
+    model = net([*lines, "f = Flatten(m)", "y = Gemm(f, w)"], outputs=["c", "m", "y"], x="1,3,8,8", **stored)
+    save(model, tmp_path / "net.onnx")
+    given = {} if stride is None else {"stride": stride}
+    proof = onnxscope.convert(tmp_path / "net.onnx", tmp_path / "map.onnx", **given).proof
+    assert proof.equivalent, proof.document["reason"]
+    (run,) = proof.document["runs"]
+    assert [row["windows"] for row in run["dense"]] == [windows]  # 2x3 common cells: 3x5 and 5x9 in all
+    assert {row["name"] for row in run["outputs"]} == {"c", "m", "y"}
+    wrong = onnx.load(tmp_path / "map.onnx")
+    head = next(node for node in wrong.graph.node if "y" in node.output)
+    head.attribute.extend([onnx.helper.make_attribute("strides", [2, 2])])
+    onnx.save(wrong, tmp_path / "wrong.onnx")
+    assert not verify(Request(str(tmp_path / "net.onnx"), str(tmp_path / "wrong.onnx"), trials=1)).equivalent
