@@ -3,6 +3,7 @@
     python benchmarks/verify.py vgg16 vgg19                networks of `networks.py`, built on first use
     python benchmarks/verify.py model.onnx                 any file that can be converted
     python benchmarks/verify.py vgg16 --layers             every intermediate value compared, too
+    python benchmarks/verify.py vgg16 --dense 384x384      instead: what a dense pass gains
 
 The naive way is what everybody writes: both whole files in sessions with default options, one run each, all
 outputs compared with a tolerance somebody picked. Beside it stand `verify` on that one input (`--inputs`)
@@ -14,6 +15,7 @@ ratio is the median of the pairs' ratios.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -137,6 +139,21 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, tuple[float, f
     return {label: row(label, turns) for label in commands}
 
 
+def dense(name: str, size: str, timeout: float) -> None:
+    """Print what one dense pass gains over the original on all crops, as predicted and as measured."""
+    original, candidate, array = prepared(name)
+    command = [*VERIFY, original, candidate, "--inputs", array, "--dense", size, "--format", "json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=timeout, check=True)
+    found = json.loads(done.stdout)["runs"][0]["dense"][0]["speed"]
+    crops, whole = found["on_crops"], found["dense"]
+    print(f"\n{name} at {size}: {found['crops']} crops, {found['timed']} timed, {found['runs']} turns")
+    for label, part in (("all crops", crops), ("one dense pass", whole)):
+        print(f"{label:20} {part['median_ms']:9.1f} ms ({part['low_ms']:.1f} to {part['high_ms']:.1f})")
+    print(f"speed-up             {found['predicted']:.2f} predicted, {found['measured']:.2f} measured")
+    gap = abs(found["measured"] / found["predicted"] - 1)
+    target(f"speed-up of {name} at {size}, |measured / predicted - 1|", gap, 0.15)
+
+
 def row(label: str, turns: Sequence[dict[str, Run]]) -> tuple[float, float, float]:
     """Print the medians of one command over the pairs, and give its ratios to the naive way."""
     own, base = [turn[label] for turn in turns], [turn["naive"] for turn in turns]
@@ -160,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=5, help="runs of each command (default: 5)")
     parser.add_argument("--timeout", type=float, default=300, help="seconds per run (default: 300)")
     parser.add_argument("--layers", action="store_true", help="compare every intermediate value")
+    parser.add_argument("--dense", metavar="HxW", help="measure a dense pass at this size instead")
     parser.add_argument("--naive", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--draw", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -167,6 +185,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return naive(*options.models)
     if options.draw:
         return draw(*options.models)
+    if options.dense:
+        for name in options.models:
+            dense(name, options.dense, options.timeout)
+        return 0
     found = {name: measured(name, options) for name in options.models}
     for name, ratios in found.items():
         wall, _, peak = ratios["verify, that input"]

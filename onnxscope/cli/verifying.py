@@ -56,9 +56,9 @@ _ENDINGS = {".md": "markdown", ".json": "json"}
     metavar="HxW",
     multiple=True,
     callback=extents,
-    help="Compare the head on every window of an input of this size.",
+    help="Compare the head on every window of an input of this size; time it.",
 )
-@click.option("--latency", is_flag=True, help="Time both models.")
+@click.option("--latency", is_flag=True, help="Time both models, at several batch sizes.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),

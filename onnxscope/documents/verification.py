@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, TypedDict
 if TYPE_CHECKING:  # a conversion without proof needs the keys only
     from onnxscope.proof.result import (
         DenseResult,
+        DenseSpeed,
+        Latency,
         LayerResult,
         OutputResult,
         ProviderUse,
         Run,
+        Timing,
         Trial,
         Verification,
     )
@@ -90,6 +93,29 @@ class VerifiedLayerEntry(TypedDict):
     ok: bool
 
 
+class TimingEntry(TypedDict):
+    """Milliseconds over interleaved runs: median, first and third quartile."""
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+
+
+class SpeedEntry(TypedDict):
+    """One dense pass of the candidate against the original on every image crop."""
+
+    crops: int
+    timed: int
+    """Crops that were timed; the time of more is scaled."""
+    runs: int
+    on_crops: TimingEntry
+    dense: TimingEntry
+    measured: float
+    """Speed-up, by medians."""
+    predicted: float | None
+    """Speed-up, by MACs alone."""
+
+
 class DenseEntry(TypedDict):
     """The head on every window of a larger map."""
 
@@ -101,15 +127,31 @@ class DenseEntry(TypedDict):
     would_pass_at: float | None
     limit_from: str
     border_effect: float | None
+    speed: SpeedEntry | None
     ok: bool
 
 
+class BatchEntry(TypedDict):
+    """Both models at one batch size."""
+
+    batch: int | None
+    """Size of the inputs' first axis."""
+    runs: int
+    original: TimingEntry
+    candidate: TimingEntry
+    ratio: float
+    """Medians, candidate over original."""
+    reason: str | None
+    """Why the candidate is slower, where it is and that is known, and what would help."""
+
+
 class LatencyEntry(TypedDict):
-    """Medians over interleaved runs."""
+    """Medians over interleaved runs at the first batch size, and each batch size."""
 
     original_ms: float
     candidate_ms: float
     ratio: float
+    batches: list[BatchEntry]
 
 
 class RunEntry(TypedDict):
@@ -169,14 +211,31 @@ def _run(run: Run) -> RunEntry:
         "layers": [_layer(layer) for layer in run.layers],
         "first_divergence": run.first_divergence,
         "dense": [_dense(dense) for dense in run.dense],
-        "latency": None
-        if run.latency is None
-        else {
-            "original_ms": run.latency.original_ms,
-            "candidate_ms": run.latency.candidate_ms,
-            "ratio": run.latency.ratio,
-        },
+        "latency": None if run.latency is None else _latency(run.latency),
     }
+
+
+def _latency(latency: Latency) -> LatencyEntry:
+    return {
+        "original_ms": latency.original_ms,
+        "candidate_ms": latency.candidate_ms,
+        "ratio": latency.ratio,
+        "batches": [
+            {
+                "batch": row.batch,
+                "runs": row.runs,
+                "original": _timing(row.original),
+                "candidate": _timing(row.candidate),
+                "ratio": row.ratio,
+                "reason": row.reason,
+            }
+            for row in latency.batches
+        ],
+    }
+
+
+def _timing(timing: Timing) -> TimingEntry:
+    return {"median_ms": timing.median_ms, "low_ms": timing.low_ms, "high_ms": timing.high_ms}
 
 
 def _provider(use: ProviderUse) -> ProviderEntry:
@@ -235,7 +294,20 @@ def _dense(dense: DenseResult) -> DenseEntry:
         "would_pass_at": finite(dense.would_pass_at),
         "limit_from": dense.limit_from,
         "border_effect": finite(dense.border_effect),
+        "speed": None if dense.speed is None else _speed(dense.speed),
         "ok": dense.ok,
+    }
+
+
+def _speed(speed: DenseSpeed) -> SpeedEntry:
+    return {
+        "crops": speed.crops,
+        "timed": speed.timed,
+        "runs": speed.runs,
+        "on_crops": _timing(speed.on_crops),
+        "dense": _timing(speed.dense),
+        "measured": speed.measured,
+        "predicted": speed.predicted,
     }
 
 

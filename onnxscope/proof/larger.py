@@ -15,12 +15,12 @@ import numpy as np
 from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.expr import Expr, symbols
 from onnxscope.graph import Model
-from onnxscope.proof import dense, inputs
+from onnxscope.proof import dense, inputs, speed
 from onnxscope.proof.extract import cut, sources
 from onnxscope.proof.inputs import Draw, Feeds
 from onnxscope.proof.interface import InputPair, fed
 from onnxscope.proof.limits import Comparison
-from onnxscope.proof.result import DenseResult
+from onnxscope.proof.result import DenseResult, DenseSpeed
 from onnxscope.proof.setting import Pair
 
 if TYPE_CHECKING:
@@ -202,9 +202,7 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
         "arithmetic": setting.arithmetic(tf32=pair.tf32),
         "quantized": setting.quantized,
     }
-    result = dense.window_check(
-        setting.original, head, found[head.read_map], outputs, pair.first, **options
-    )
+    result = dense.window_check(setting.original, head, found[head.read_map], outputs, pair.first, **options)
     outcome = result.comparison
     if head.dilations:
         image = {larger.image: given[larger.image]}
@@ -212,8 +210,9 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
         cells[head.feature_map] = cells.pop(head.read_map)
         outcome = outcome.merged(_common(pair, image, cells, options, shown(larger.size), notes))
     effect = _border(pair, larger, given[larger.image], outputs, native, notes) if border else None
+    timed = _speed(pair, larger, given, next(iter(outputs.values())), native, notes) if border else None
     numbers = outcome.max_abs, outcome.limit, effect, outcome.ok, outcome.ratio, result.limit_from
-    return DenseResult(larger.size, result.windows, *numbers)
+    return DenseResult(larger.size, result.windows, *numbers, timed)
 
 
 def _behind(original: Model, head: HeadLink, outputs: Collection[str]) -> list[str]:
@@ -260,15 +259,38 @@ def _baked_batch(pair: Pair) -> int | None:
     return None
 
 
+def _crops(larger: Larger, native: Draw, cells: Any) -> tuple[tuple[int, ...], list[int]]:
+    """(size of the crop that a cell sees, pixels from one to the next); no steps where there are no crops."""
+    size = tuple(native.shapes[larger.image][axis] for axis in larger.axes)
+    grown = [n - s for n, s in zip(larger.size, size, strict=True)]
+    steps = [g // (c - 1) if c > 1 else 1 for g, c in zip(grown, cells.shape[2:], strict=True)]
+    return size, [] if any(g < 0 for g in grown) or any(step < 1 for step in steps) else steps
+
+
+def _speed(
+    pair: Pair, larger: Larger, given: Feeds, cells: Any, native: Draw, notes: list[str]
+) -> DenseSpeed | None:
+    """One dense pass against all crops in time; None, with a note, where that can't be measured."""
+    _, steps = _crops(larger, native, cells)
+    if not steps:
+        return None
+    pair.setting.progress(f"dense {shown(larger.size)}: speed")
+    try:
+        return speed.measured(pair, larger, given, native, cells.shape[2:], steps, batch=_baked_batch(pair))
+    except RuntimeFailure as error:
+        if not pair.first.worker.alive:
+            raise
+        notes.append(f"dense {shown(larger.size)}: speed not measured: {error}")
+        return None
+
+
 def _border(
     pair: Pair, larger: Larger, value: Any, outputs: Mapping[str, Any], native: Draw, notes: list[str]
 ) -> float | None:
     """Largest difference between the map and the original on crops: what padding does, never a verdict."""
     name, cells = next(iter(outputs.items()))
-    size = tuple(native.shapes[larger.image][axis] for axis in larger.axes)
-    grown = [n - s for n, s in zip(larger.size, size, strict=True)]
-    steps = [g // (c - 1) if c > 1 else 1 for g, c in zip(grown, cells.shape[2:], strict=True)]
-    if any(g < 0 for g in grown) or any(step < 1 for step in steps):
+    size, steps = _crops(larger, native, cells)
+    if not steps:
         return None
     try:
         effect = dense.border_effect(

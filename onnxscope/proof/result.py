@@ -73,6 +73,37 @@ class LayerResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """How long something takes over interleaved runs, in milliseconds."""
+
+    median_ms: float
+    low_ms: float
+    """First quartile."""
+    high_ms: float
+    """Third quartile."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseSpeed:
+    """One dense pass of the candidate against the original on every image crop that a cell sees."""
+
+    crops: int
+    """Runs of the original at its native size that the dense pass stands for."""
+    timed: int
+    """Crops that were timed; where fewer, the time of all is that times crops / timed."""
+    runs: int
+    """Timed turns of each."""
+    on_crops: Timing
+    """The original on all crops."""
+    dense: Timing
+    """The candidate's one pass."""
+    measured: float
+    """Speed-up: medians, on crops over dense."""
+    predicted: float | None
+    """Speed-up by MACs alone; None where these aren't known."""
+
+
+@dataclass(frozen=True, slots=True)
 class DenseResult:
     """The head on every window of a larger map."""
 
@@ -89,15 +120,34 @@ class DenseResult:
     """As for an output."""
     limit_from: str = ""
     """How the limit was computed."""
+    speed: DenseSpeed | None = None
+    """None where not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLatency:
+    """Both models at one batch size."""
+
+    batch: int | None
+    """Size of the inputs' first axis; None where they have no axes."""
+    runs: int
+    """Timed runs of each."""
+    original: Timing
+    candidate: Timing
+    ratio: float
+    """Medians, candidate over original."""
+    reason: str | None = None
+    """Why the candidate is slower, as far as that is known, and what would help; None where it isn't."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Medians over interleaved runs, in milliseconds."""
+    """Medians over interleaved runs, in milliseconds, at the first batch size; then each batch size."""
 
     original_ms: float
     candidate_ms: float
     ratio: float
+    batches: tuple[BatchLatency, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

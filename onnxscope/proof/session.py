@@ -23,6 +23,10 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+LEAST_TURNS = 3
+"""Turns that are timed, however long they take."""
+Job = tuple[str, Sequence[dict[str, Any]], runtime.Provider]
+"""What is timed: a model's path, its inputs one after the other, and the provider."""
 Note = Callable[[str], None]
 """Told the phase before it begins, so that the parent knows where a crash happened."""
 
@@ -97,35 +101,47 @@ class Sessions:
         os.unlink(path)
         return providers.placement(text, tuple(session.get_providers()))
 
-    def latency(
-        self,
-        models: tuple[str, str],
-        feeds: tuple[dict[str, Any], dict[str, Any]],
-        asked: tuple[runtime.Provider, runtime.Provider],
-        runs: int,
-    ) -> tuple[list[float], list[float]]:
-        """Milliseconds of interleaved runs of two models, inputs bound and outputs left where they arise."""
+    def timed(self, jobs: Sequence[Job], runs: int, warm: int, seconds: float) -> list[list[float]]:
+        """Milliseconds of each turn of each job, the jobs taking turns, as deployed (all optimisations).
+
+        A job runs its model once on each of its inputs. Inputs are bound once and outputs stay where they
+        arise, alike for all jobs; every other turn goes the other way round. `warm` turns are not counted;
+        then come `runs` turns, fewer (LEAST_TURNS at least) where `seconds` are over.
+        """
         from time import perf_counter
 
         self.forget()
-        bound = []
-        for model, given, provider in zip(models, feeds, asked, strict=True):
-            session = self._session(model, None, "all", provider, "")
+        bound = [self._bound(*job) for job in jobs]
+        self._note("latency")
+        times: list[list[float]] = [[] for _ in jobs]
+        begin = perf_counter()
+        for turn in range(warm + runs):
+            if turn >= warm + LEAST_TURNS and perf_counter() - begin > seconds:
+                break
+            order = list(zip(bound, times, strict=True))
+            for (session, bindings), list_ in order[:: -1 if turn % 2 else 1]:
+                start = perf_counter()
+                for binding in bindings:
+                    session.run_with_iobinding(binding)
+                if turn >= warm:
+                    list_.append(1000 * (perf_counter() - start))
+        self.forget()
+        return times
+
+    def _bound(
+        self, model: str, feeds: Sequence[dict[str, Any]], provider: runtime.Provider
+    ) -> tuple[Any, list[Any]]:
+        """A session, and a binding for each of its inputs."""
+        session = self._session(model, None, "all", provider, "")
+        bindings = []
+        for given in feeds:
             binding = session.io_binding()
             for name, array in given.items():
                 binding.bind_cpu_input(name, array)
             for value in session.get_outputs():
                 binding.bind_output(value.name)
-            bound.append((session, binding))
-        self._note("latency")
-        times: tuple[list[float], list[float]] = ([], [])
-        for turn in range(runs + 1):
-            for (session, binding), list_ in zip(bound, times, strict=True):
-                start = perf_counter()
-                session.run_with_iobinding(binding)
-                if turn:  # the first turn warms up
-                    list_.append(1000 * (perf_counter() - start))
-        return times
+            bindings.append(binding)
+        return session, bindings
 
     def forget(self) -> None:
         """Drop every session."""

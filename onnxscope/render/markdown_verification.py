@@ -21,7 +21,7 @@ def markdown(document: VerificationDocument) -> str:
     """Headings and tables, ending in a newline."""
     parts = [_head(document)]
     for run in document["runs"]:
-        parts += [_run(run), _layers(run), _dense(run), _limits(run)]
+        parts += [_run(run), _layers(run), _dense(run), _limits(run), _latency(run)]
     parts.append(f"- {escaped(note)}" for note in document["notes"])
     return "\n\n".join("\n".join(part) for part in map(list, parts) if part) + "\n"
 
@@ -68,8 +68,6 @@ def _run(run: RunEntry) -> Iterator[str]:
         yield from ("", f"{code(name)} {tolerance}.") if tolerance else ()
     if measures.limits_differ(run["outputs"]) or measures.limits_differ(run["layers"]):
         yield from ("", f"Note: {escaped(measures.PER_ELEMENT)}.")
-    if run["latency"] is not None:
-        yield from ("", f"Latency: {escaped(measures.latency(run['latency']))}.")
 
 
 def _layers(run: RunEntry) -> Iterator[str]:
@@ -111,6 +109,19 @@ def _dense(run: RunEntry) -> Iterator[str]:
         ]
         titles = ("input", "windows", "max abs diff", "limit", "of limit", "", "border effect")
         yield from table(titles, rows, _NUMBERS)
+    for row in run["dense"]:
+        if row["speed"] is not None:
+            yield from ("", f"{times(row['size'])}: {escaped(measures.speed(row['speed']))}.")
+
+
+def _latency(run: RunEntry) -> Iterator[str]:
+    found = run["latency"]
+    if found is None:
+        return
+    yield from ("**Latency**", "")
+    yield from table(measures.LATENCY, measures.latency(found), measures.LATENCY)
+    for told in measures.pace(found):
+        yield from ("", f"{escaped(told[:1].upper() + told[1:])}.")
 
 
 def _limits(run: RunEntry) -> Iterator[str]:

@@ -11,6 +11,8 @@ from onnxscope.documents.verification import (
     OutputEntry,
     RunEntry,
     SpecialsEntry,
+    SpeedEntry,
+    TimingEntry,
     TrialEntry,
     VerificationDocument,
     VerifiedLayerEntry,
@@ -185,16 +187,65 @@ def _special(word: str, counts: SpecialsEntry) -> str:
     return f"{word} {', '.join(shown)}" if shown else ""
 
 
-def latency(found: LatencyEntry) -> str:
-    """Medians and what their ratio says."""
-    medians = f"original {found['original_ms']:.3g} ms, candidate {found['candidate_ms']:.3g} ms"
-    return f"{medians} (medians of interleaved runs): {_pace(found['ratio'])}"
+LATENCY = ("batch", "original ms", "quartiles", "candidate ms", "quartiles", "ratio")
+"""Titles of the columns of `latency`."""
 
 
-def _pace(ratio: float) -> str:
-    if 0.95 <= ratio <= 1.05:
-        return "level"
-    return f"the candidate takes {ratio:.2f} times as long" + ("" if ratio > 1 else ", so it is faster")
+def latency(found: LatencyEntry) -> list[tuple[str, ...]]:
+    """One row per batch size: medians and quartiles of both in milliseconds, and their ratio."""
+    return [
+        (
+            "-" if row["batch"] is None else number(row["batch"]),
+            milliseconds(row["original"]["median_ms"]),
+            _quartiles(row["original"]),
+            milliseconds(row["candidate"]["median_ms"]),
+            _quartiles(row["candidate"]),
+            f"{row['ratio']:.2f}",
+        )
+        for row in found["batches"]
+    ]
+
+
+def pace(found: LatencyEntry) -> list[str]:
+    """What the ratios say: how they were taken, then each batch size at which the candidate is slower."""
+    runs = sorted({row["runs"] for row in found["batches"]})
+    span = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else "".join(map(str, runs))
+    told = [f"medians and quartiles of {span} interleaved runs each; ratio: candidate / original"]
+    reasons: dict[str, list[str]] = {}
+    for row in found["batches"]:
+        if row["reason"] is not None:
+            reasons.setdefault(row["reason"], []).append(f"batch {row['batch']}")
+    told += [f"slower at {' and '.join(sizes)}: {reason}" for reason, sizes in reasons.items()]
+    return told
+
+
+def speed(found: SpeedEntry) -> str:
+    """What a dense map gains, as predicted and as measured."""
+    foreseen = found["predicted"]
+    predicted = "not predicted (MACs unknown)" if foreseen is None else f"predicted {foreseen:.1f}x from MACs"
+    scaled = f" (scaled from {number(found['timed'])})" if found["timed"] < found["crops"] else ""
+    one, all_ = (
+        f"{milliseconds(part['median_ms'])} ms ({_quartiles(part)})"
+        for part in (found["dense"], found["on_crops"])
+    )
+    return (
+        f"speed-up {predicted}, measured {found['measured']:.1f}x: one pass {one}, the original on"
+        f" {plural(found['crops'], 'crop')} {all_}{scaled}; medians and quartiles of {found['runs']}"
+        " interleaved runs"
+    )
+
+
+def milliseconds(value: float) -> str:
+    """Three digits.
+
+    >>> milliseconds(0.04711), milliseconds(41.7), milliseconds(12345.6)
+    ('0.0471', '41.7', '12,300')
+    """
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _quartiles(found: TimingEntry) -> str:
+    return f"{milliseconds(found['low_ms'])} to {milliseconds(found['high_ms'])}"
 
 
 NAMED = 4

@@ -42,8 +42,7 @@ def _run(run: RunEntry, width: int) -> Iterator[Iterator[Styled]]:
     yield _layers(run, width)
     yield _dense(run, width)
     yield _limits(run, width)
-    if run["latency"] is not None:
-        yield hanging(measures.latency(run["latency"]), width, "latency  ")
+    yield _latency(run, width)
 
 
 def _outputs(run: RunEntry, width: int) -> Iterator[Styled]:
@@ -127,6 +126,20 @@ def _dense(run: RunEntry, width: int) -> Iterator[Styled]:
             " larger image has pixels; it is no failure"
         )
         yield from hanging(text, width, "  ", "  ", "faint")
+    for row in found:
+        if row["speed"] is not None:
+            yield from hanging(f"{times(row['size'])}: {measures.speed(row['speed'])}", width, "  ", "    ")
+
+
+def _latency(run: RunEntry, width: int) -> Iterator[Styled]:
+    found = run["latency"]
+    if found is None:
+        return
+    yield "title", "latency"
+    cells = zip(measures.LATENCY, zip(*measures.latency(found), strict=True), strict=True)
+    yield from table([Column(title, column, right=True) for title, column in cells], width, ())
+    for told in measures.pace(found):
+        yield from hanging(told, width, "  ", "    ")
 
 
 def _border(value: float | None) -> str:

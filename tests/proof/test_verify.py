@@ -203,14 +203,6 @@ def test_a_dense_map_equals_the_head_on_every_window(lenet):
     assert dense.border_effect < 1e-5
 
 
-def test_latency_is_measured_for_both(lenet):
-    found = verify(request(*lenet, latency=True))
-    latency = found.runs[0].latency
-    assert latency is not None
-    assert latency.ratio == pytest.approx(latency.candidate_ms / latency.original_ms)
-    assert any("interleaved" in note for note in found.notes)
-
-
 def test_tolerances_override_the_limit(write):
     right = write("a", "float[N,4] x", "float[N,4] y", "y = Identity(x)")
     wrong = write("b", "float[N,4] x", "float[N,4] y", "y = Add(x, d)", d=np.float32([0.5]))

@@ -6,12 +6,15 @@ from onnxscope.edit import Edit
 from onnxscope.expr import symbol
 from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
 from onnxscope.proof.result import (
+    BatchLatency,
     DenseResult,
+    DenseSpeed,
     Latency,
     LayerResult,
     OutputResult,
     ProviderUse,
     Run,
+    Timing,
     Trial,
     Verification,
     WeightCounts,
@@ -124,11 +127,16 @@ def failed():
 
 def dense():
     """Windows of larger inputs, and latency."""
+    pace = DenseSpeed(36, 32, 7, Timing(1960.0, 1900.0, 2100.0), Timing(412.0, 390.0, 431.0), 4.76, 5.12)
     found = (
-        DenseResult((384, 384), 36, 3.1e-6, 5.9e-5, 2.31, True, 0.06, JITTER),
+        DenseResult((384, 384), 36, 3.1e-6, 5.9e-5, 2.31, True, 0.06, JITTER, pace),
         DenseResult((256, 320), 8, 3.0e-6, 5.9e-5, None, True, 0.051),
     )
-    one = run(dense=found, latency=Latency(41.7, 167.6, 4.02))
+    single = BatchLatency(1, 15, Timing(41.7, 40.2, 43.0), Timing(40.1, 39.0, 44.4), 0.96)
+    eight = BatchLatency(
+        8, 9, Timing(51.2, 50.2, 53.0), Timing(205.8, 204, 212), 4.02, "Conv rereads its weights"
+    )
+    one = run(dense=found, latency=Latency(41.7, 40.1, 0.96, (single, eight)))
     return verification(
         Verification(True, "onnxruntime 1.32.0", WeightCounts(32, 0, 0), None, (one,)), "a.onnx", "b.onnx"
     )
