@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from onnxscope import dtypes, packing
 from onnxscope.checks.weights import MOST_LISTED, TensorStatistics
@@ -21,23 +22,32 @@ INT8_STEPS = 127
 """Steps of symmetric int8 quantization; half a step and less is rounded to zero."""
 
 
-class Tally(Protocol):
+class Tally(ABC):
     """Counts of one tensor's numbers, block by block."""
 
-    zeros: int
+    zeros = nan = inf = subnormal = overflow = underflow = 0
+    first_bad: int | None = None
 
+    @abstractmethod
     def add(self, block: memoryview) -> np.ndarray:
         """Count a block; returns something that is nonzero where its numbers are, to look for rows in."""
 
+    @abstractmethod
+    def _finish(self) -> tuple[float, float, float | None]:
+        """Largest and smallest magnitude and the crushed share, once every block is counted."""
+
     def statistics(
-        self,
-        tensor: Tensor,
-        name: str,
-        scope: str,
-        zero_filters: tuple[int, ...],
-        repeated: int,
+        self, tensor: Tensor, name: str, scope: str, zero_filters: tuple[int, ...], repeated: int
     ) -> TensorStatistics:
         """The statistics of all blocks."""
+        largest, smallest, crushed = self._finish()
+        return TensorStatistics(
+            name=name, scope=scope, count=tensor.count, nan=self.nan, inf=self.inf,
+            subnormal=self.subnormal, zeros=self.zeros, largest=largest, smallest=smallest,
+            fp16_overflow=self.overflow, fp16_underflow=self.underflow,
+            zero_filters=zero_filters[:MOST_LISTED], zero_filter_count=len(zero_filters),
+            duplicate_filters=repeated, digest="", crushed=crushed, tensor=tensor, first_bad=self.first_bad,
+        )  # fmt: skip
 
 
 def tally_of(tensor: Tensor) -> Tally | None:
@@ -50,7 +60,7 @@ def tally_of(tensor: Tensor) -> Tally | None:
     return Magnitudes(dtype, tensor.count)
 
 
-class Magnitudes:
+class Magnitudes(Tally):
     """Numbers of 8 to 64 bits (complex ones count as two)."""
 
     def __init__(self, dtype: dtypes.DType, count: int) -> None:
@@ -75,10 +85,8 @@ class Magnitudes:
         self.sample: list[np.ndarray] = []
         self.scratch = np.empty(0, self.unsigned)
         self.near = np.empty(0, np.bool_)
-        self.seen = self.zeros = self.nan = self.inf = self.subnormal = 0
-        self.overflow = self.underflow = self.top = 0
+        self.seen = self.top = 0
         self.least: int | None = None
-        self.first_bad: int | None = None
 
     def _bits(self, number: float) -> int:
         """The magnitude of the first number of this type that is not below `number`."""
@@ -217,27 +225,12 @@ class Magnitudes:
         held = sample <= self.unsigned.type(last) if last >= 0 else sample < 0
         return (int(np.count_nonzero(held)) - int(np.count_nonzero(sample == 0))) / sample.size
 
-    def statistics(
-        self,
-        tensor: Tensor,
-        name: str,
-        scope: str,
-        zero_filters: tuple[int, ...],
-        repeated: int,
-    ) -> TensorStatistics:
-        """The statistics of all blocks."""
+    def _finish(self) -> tuple[float, float, float | None]:
         largest = self._number(self.top)
-        return TensorStatistics(
-            name=name, scope=scope, count=tensor.count, nan=self.nan, inf=self.inf,
-            subnormal=self.subnormal, zeros=self.zeros, largest=largest,
-            smallest=self._number(self.least or 0), fp16_overflow=self.overflow,
-            fp16_underflow=self.underflow, zero_filters=zero_filters[:MOST_LISTED],
-            zero_filter_count=len(zero_filters), duplicate_filters=repeated, digest="",
-            crushed=self._crushed(largest), tensor=tensor, first_bad=self.first_bad,
-        )  # fmt: skip
+        return largest, self._number(self.least or 0), self._crushed(largest)
 
 
-class Codes:
+class Codes(Tally):
     """Numbers below a byte, and 8-bit floats: few enough values to count each."""
 
     def __init__(self, dtype: dtypes.DType, count: int) -> None:
@@ -247,11 +240,9 @@ class Codes:
         self.width = dtype.bits or 8
         self.left = count
         self.seen = 0
-        self.zeros = 0
         self.histogram = np.zeros(1 << self.width, np.int64)
         codes = np.arange(1 << self.width, dtype=np.uint8)
         self.values = _values(codes, dtype)
-        self.first_bad: int | None = None
 
     def add(self, block: memoryview) -> np.ndarray:
         """Count a block; returns its bytes."""
@@ -290,38 +281,26 @@ class Codes:
         if self.first_bad is None and self.width == 8 and counts[bad].any():
             self.first_bad = self.seen + int(bad[raw].argmax())
 
-    def statistics(
-        self,
-        tensor: Tensor,
-        name: str,
-        scope: str,
-        zero_filters: tuple[int, ...],
-        repeated: int,
-    ) -> TensorStatistics:
-        """The statistics of all blocks."""
+    def _finish(self) -> tuple[float, float, float | None]:
         import numpy as np
 
-        held = self.histogram > 0
         sizes = np.abs(self.values)
-        finite = sizes[held & np.isfinite(sizes)]
-        largest = float(finite.max()) if finite.size else 0.0
-        nonzero = finite[finite > 0]
-        floating = self.dtype.kind == "float"
+        finite = np.isfinite(sizes)
+        held = sizes[(self.histogram > 0) & finite]
+        largest, nonzero = float(held.max(initial=0)), held[held > 0]
+        smallest = float(nonzero.min()) if nonzero.size else 0.0
+        self.nan, self.inf = self._total(np.isnan(sizes)), self._total(np.isinf(sizes))
+        self.subnormal = self._total((sizes > 0) & (sizes < _normal(self.dtype)))
+        if self.dtype.kind != "float":
+            return largest, smallest, None
+        self.overflow = self._total(finite & (sizes >= FP16_OVERFLOW))
+        self.underflow = self._total((sizes > 0) & (sizes <= FP16_UNDERFLOW))
+        crushed = self._total((sizes > 0) & (sizes <= largest / (2 * INT8_STEPS)))
+        return largest, smallest, crushed / max(int(self.histogram.sum()), 1)
 
-        def total(which: np.ndarray) -> int:
-            return int(self.histogram[which].sum())
-
-        crushed = total((sizes > 0) & (sizes <= largest / (2 * INT8_STEPS))) / max(tensor.count, 1)
-        return TensorStatistics(
-            name=name, scope=scope, count=tensor.count, nan=total(np.isnan(sizes)),
-            inf=total(np.isinf(sizes)), subnormal=total((sizes > 0) & (sizes < _normal(self.dtype))),
-            zeros=self.zeros, largest=largest, smallest=float(nonzero.min()) if nonzero.size else 0.0,
-            fp16_overflow=total(np.isfinite(sizes) & (sizes >= FP16_OVERFLOW)) if floating else 0,
-            fp16_underflow=total((sizes > 0) & (sizes <= FP16_UNDERFLOW)) if floating else 0,
-            zero_filters=zero_filters[:MOST_LISTED], zero_filter_count=len(zero_filters),
-            duplicate_filters=repeated, digest="", crushed=crushed if floating else None,
-            tensor=tensor, first_bad=self.first_bad,
-        )  # fmt: skip
+    def _total(self, which: np.ndarray) -> int:
+        """How many numbers have one of these codes."""
+        return int(self.histogram[which].sum())
 
 
 def _values(codes: np.ndarray, dtype: dtypes.DType) -> np.ndarray:
@@ -341,4 +320,4 @@ def _normal(dtype: dtypes.DType) -> float:
         return 0.0
     import ml_dtypes
 
-    return float(ml_dtypes.finfo(dtype.numpy).smallest_normal)  # type: ignore[no-untyped-call]
+    return float(ml_dtypes.finfo(dtype.numpy).smallest_normal)  # type: ignore[no-untyped-call]  # its stub has none

@@ -69,13 +69,8 @@ def params_over_budget(params: Params, settings: Settings) -> Iterator[Finding]:
     Source:
         The project's own configuration.
     """
-    yield from _over(
-        params_over_budget,
-        "parameters",
-        params.total,
-        settings.budget.max_params,
-        "onnxscope report --sort params lists the largest layers",
-    )
+    limit, help = settings.budget.max_params, "onnxscope report --sort params lists the largest layers"
+    yield from _over(params_over_budget, "parameters", params.total, limit, help)
 
 
 @check("OX902", "macs-over-budget", severity="error")
@@ -99,13 +94,8 @@ def macs_over_budget(cost: Cost, settings: Settings) -> Iterator[Finding]:
     Source:
         The project's own configuration.
     """
-    yield from _over(
-        macs_over_budget,
-        "MACs",
-        cost.total,
-        settings.budget.max_macs,
-        "onnxscope report --sort macs lists the dearest layers",
-    )
+    limit, help = settings.budget.max_macs, "onnxscope report --sort macs lists the dearest layers"
+    yield from _over(macs_over_budget, "MACs", cost.total, limit, help)
 
 
 @check("OX903", "file-over-budget", severity="error")
@@ -128,13 +118,8 @@ def file_over_budget(model: Model, settings: Settings) -> Iterator[Finding]:
     Source:
         The project's own configuration.
     """
-    yield from _over(
-        file_over_budget,
-        "bytes of all files",
-        file_bytes(model),
-        settings.budget.max_bytes,
-        "onnxscope report --sort bytes lists the largest layers",
-    )
+    limit, help = settings.budget.max_bytes, "onnxscope report --sort bytes lists the largest layers"
+    yield from _over(file_over_budget, "bytes of all files", file_bytes(model), limit, help)
 
 
 def file_bytes(model: Model) -> int:
@@ -172,13 +157,9 @@ def activations_over_budget(memory: Memory, settings: Settings) -> Iterator[Find
         The project's own configuration.
     """
     if memory.peak_activation_bytes is not None:
-        yield from _over(
-            activations_over_budget,
-            f"peak activation bytes (at {memory.peak_node})",
-            memory.peak_activation_bytes,
-            settings.budget.max_peak_activation,
-            "onnxscope report shows the shapes around that node",
-        )
+        limit, help = settings.budget.max_peak_activation, "onnxscope report shows the shapes there"
+        what = f"peak activation bytes (at {memory.peak_node})"
+        yield from _over(activations_over_budget, what, memory.peak_activation_bytes, limit, help)
 
 
 @check("OX905", "opset-below-minimum", severity="error")

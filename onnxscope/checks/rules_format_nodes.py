@@ -10,7 +10,16 @@ from onnxscope.checks.finding import Finding
 from onnxscope.checks.places import at, count_of, places, several
 from onnxscope.checks.registry import check
 from onnxscope.checks.rules_format_versions import calls
-from onnxscope.graph import Model, domain_of
+from onnxscope.graph import Model, Node, domain_of
+
+
+def _specified(model: Model) -> Iterator[tuple[str, Node, int, schemas.Schema]]:
+    """(label, node, opset version, schema) of every node whose op the specification knows."""
+    for label, node, version in calls(model):
+        domain = domain_of(node.domain)
+        schema = schemas.schema(node.op, domain, version) if version else None
+        if version and schema is not None and domain in schemas.KNOWN_DOMAINS:
+            yield label, node, version, schema
 
 
 @check("OX110", "unknown-attribute", severity="error")
@@ -38,12 +47,7 @@ def unknown_attribute(model: Model) -> Iterator[Finding]:
     Source:
         ONNX Operators.md, "Attributes" of each op; checker of the onnx package.
     """
-    for label, node, version in calls(model):
-        domain = domain_of(node.domain)
-        known = domain in schemas.KNOWN_DOMAINS and version and node.attributes
-        schema = schemas.schema(node.op, domain, version or 0) if known else None
-        if schema is None:
-            continue
+    for label, node, version, schema in _specified(model):
         extra = [item.name for item in node.attributes if item.name not in schema.attributes]
         if extra:
             text = f"unknown attribute {several(extra)!r}: {node.op} of opset {version} has none of that name"
@@ -74,12 +78,7 @@ def missing_attribute(model: Model) -> Iterator[Finding]:
     Source:
         ONNX Operators.md, "(required)" attributes.
     """
-    for label, node, version in calls(model):
-        domain = domain_of(node.domain)
-        known = domain in schemas.KNOWN_DOMAINS and version
-        schema = schemas.schema(node.op, domain, version or 0) if known else None
-        if schema is None:
-            continue
+    for label, node, version, schema in _specified(model):
         names = {item.name for item in node.attributes}
         absent = [name for name, required in schema.attributes.items() if required and name not in names]
         if absent:
@@ -112,12 +111,7 @@ def wrong_operand_count(model: Model) -> Iterator[Finding]:
     Source:
         ONNX Operators.md, "Inputs" and "Outputs" of each op.
     """
-    for label, node, version in calls(model):
-        domain = domain_of(node.domain)
-        known = domain in schemas.KNOWN_DOMAINS and version
-        schema = schemas.schema(node.op, domain, version or 0) if known else None
-        if schema is None:
-            continue
+    for label, node, version, schema in _specified(model):
         for what, count, (least, most) in (
             ("input", len(node.inputs), schema.inputs),
             ("output", len(node.outputs), schema.outputs),

@@ -21,6 +21,12 @@ def _epsilon(fact: NodeFact, default: float = 1e-5) -> float:
     return float(value) if isinstance(value, (int, float)) else default
 
 
+def _channels(facts: Facts, fact: NodeFact, *inputs: int) -> list[tuple[float, ...]]:
+    """What a BatchNorm's inputs hold for each channel; empty where one isn't stored or lengths differ."""
+    vectors = [numbers(facts, fact, index) or () for index in inputs]
+    return list(zip(*vectors, strict=True)) if len(set(map(len, vectors))) == 1 else []
+
+
 def _shown(channels: list[int]) -> str:
     return ", ".join(map(str, channels[:5])) + (", ..." if len(channels) > 5 else "")
 
@@ -57,12 +63,12 @@ def negative_variance(facts: Facts) -> Iterator[Finding]:
         ONNX Operators.md, BatchNormalization: Y = (X - mean) / sqrt(var + epsilon) * scale + B.
     """
     for fact in nodes(facts, "BatchNormalization"):
-        variance = numbers(facts, fact, 4)
-        bad = [i for i, v in enumerate(variance or ()) if not v + _epsilon(fact) > 0]
-        if bad and variance:
+        variance = _channels(facts, fact, 4)
+        bad = [i for i, (v,) in enumerate(variance) if not v + _epsilon(fact) > 0]
+        if bad:
             yield negative_variance.finding(
                 fact.label,
-                f"variance {variance[bad[0]]:.6g} + epsilon {_epsilon(fact):.6g} is not above 0 "
+                f"variance {variance[bad[0]][0]:.6g} + epsilon {_epsilon(fact):.6g} is not above 0 "
                 f"(channels {_shown(bad)})",
                 "export again",
                 channels=bad[:64],
@@ -101,9 +107,9 @@ def dead_channels(facts: Facts) -> Iterator[Finding]:
         Liu et al., "Learning Efficient Convolutional Networks through Network Slimming", 2017.
     """
     for fact in nodes(facts, "BatchNormalization"):
-        scale = numbers(facts, fact, 1)
-        dead = [i for i, s in enumerate(scale or ()) if s == 0]
-        if dead and scale:
+        scale = _channels(facts, fact, 1)
+        dead = [i for i, (s,) in enumerate(scale) if s == 0]
+        if dead:
             yield dead_channels.finding(
                 fact.label,
                 f"{len(dead)} of {len(scale)} channels have scale 0 and are constant (channels "
@@ -146,19 +152,14 @@ def amplifying(facts: Facts) -> Iterator[Finding]:
         ONNX Operators.md, BatchNormalization.
     """
     for fact in nodes(facts, "BatchNormalization"):
-        scale, variance = numbers(facts, fact, 1), numbers(facts, fact, 4)
-        if not scale or not variance or len(scale) != len(variance):
-            continue
-        factors = [
-            abs(s) / sqrt(v + _epsilon(fact)) if v + _epsilon(fact) > 0 else 0.0
-            for s, v in zip(scale, variance, strict=True)
-        ]
+        both, epsilon = _channels(facts, fact, 1, 4), _epsilon(fact)
+        factors = [abs(s) / sqrt(v + epsilon) if v + epsilon > 0 else 0.0 for s, v in both]
         large = [i for i, factor in enumerate(factors) if factor > _AMPLIFIED]
         if large:
             yield amplifying.finding(
                 fact.label,
                 f"channels {_shown(large)} are multiplied by up to {max(factors):.3g} (variance "
-                f"{variance[large[0]]:.3g})",
+                f"{both[large[0]][1]:.3g})",
                 channels=large[:64],
                 factor=max(factors),
             )
@@ -276,14 +277,8 @@ def _times(weight: float, bound: float) -> float:
 
 
 def _norm_tops(facts: Facts, fact: NodeFact, low: float, high: float) -> list[float] | None:
-    scale, bias, mean, variance = (numbers(facts, fact, i) for i in (1, 2, 3, 4))
-    if (
-        not (scale and bias and mean and variance)
-        or len({len(scale), len(bias), len(mean), len(variance)}) > 1
-    ):
-        return None
     tops = []
-    for s, b, m, v in zip(scale, bias, mean, variance, strict=True):
+    for s, b, m, v in _channels(facts, fact, 1, 2, 3, 4):
         if not v + _epsilon(fact) > 0 or not isfinite(s):
             return None
         factor = s / sqrt(v + _epsilon(fact))
