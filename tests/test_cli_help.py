@@ -36,6 +36,15 @@ def test_help_fits_the_terminal(
     assert capsys.readouterr().out == by_click(columns)
 
 
+@pytest.mark.parametrize("name", sorted(app.list_commands(Context(app))))
+def test_examples_stand_on_lines_of_their_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert entry.main([name, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "\\b" not in shown
+    examples = [line for line in shown.splitlines() if line.startswith("  onnxscope ")]
+    assert all(line.count("onnxscope ") == 1 for line in examples)
+
+
 if __name__ == "__main__":
     os.environ.pop("COLUMNS", None)
     Path(entry.HELP).write_text(by_click(), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from onnxscope import dtypes
@@ -13,6 +14,9 @@ from onnxscope.checks.places import count_of, several
 from onnxscope.checks.registry import check
 from onnxscope.expr import Expr
 from onnxscope.graph import captures, domain_of
+
+_OPERATOR_FORM = re.compile(r"QLinear|QGemm$|QAttention$|DynamicQuantize(MatMul|LSTM)$|\w+Integer(ToFloat)?$")
+"""Ops that compute with quantized numbers themselves, ONNX's and onnxruntime's."""
 
 
 def _computed(facts: Facts) -> list[NodeFact]:
@@ -308,7 +312,8 @@ def integer_ops(facts: Facts, target: str) -> Iterator[Finding]:
     """A quantized model in operator form on a target that wants QDQ.
 
     What it flags:
-        QLinear and Integer ops for targets that only understand QuantizeLinear / DequantizeLinear pairs.
+        QLinear and Integer ops, and those of onnxruntime that quantize inside (QGemm, QAttention,
+        DynamicQuantize...), for targets that only understand QuantizeLinear / DequantizeLinear pairs.
 
     Why it matters:
         None of these layers runs there.
@@ -330,9 +335,7 @@ def integer_ops(facts: Facts, target: str) -> Iterator[Finding]:
     goal = targets.find(target)
     if goal is None or goal.integer_ops:
         return
-    labels = [
-        f.label for f in _computed(facts) if f.node.op.startswith("QLinear") or f.node.op.endswith("Integer")
-    ]
+    labels = [fact.label for fact in _computed(facts) if _OPERATOR_FORM.match(fact.node.op)]
     if labels:
         message = (
             f"{count_of(len(labels), 'node')} in operator form ({several(labels)}): {target} reads QDQ only"
@@ -347,8 +350,8 @@ def zero_points(facts: Facts, target: str) -> Iterator[Finding]:
     """Zero points other than 0 on a target that quantizes symmetrically.
 
     What it flags:
-        QuantizeLinear or DequantizeLinear with a stored zero point that isn't 0, or of type uint8, for
-        targets without zero points, once per model.
+        QuantizeLinear or DequantizeLinear with a stored zero point that isn't 0, and QuantizeLinear with one
+        of type uint8, for targets without zero points, once per model.
 
     Why it matters:
         The engine isn't built: "non-zero zero point is not supported".
@@ -365,15 +368,22 @@ def zero_points(facts: Facts, target: str) -> Iterator[Finding]:
         Quantize with ActivationSymmetric and WeightSymmetric; measure the accuracy.
 
     Source:
-        onnx-tensorrt docs/operators.md: zero points must be zero.
+        onnx-tensorrt docs/operators.md: zero points must be zero; its pull request 886 for uint8.
     """
     goal = targets.find(target)
     if goal is None or goal.zero_points:
         return
     pairs = [f for f in facts.nodes() if f.node.op in ("QuantizeLinear", "DequantizeLinear")]
-    labels = [fact.label for fact in pairs if any(numbers(facts, fact, 2) or ())]
+    labels = [fact.label for fact in pairs if any(numbers(facts, fact, 2) or ()) or _to_uint8(facts, fact)]
     if labels:
-        message = f"{count_of(len(labels), 'node')} with a zero point other than 0 ({several(labels)})"
+        nodes = f"{count_of(len(labels), 'node')} with a zero point other than 0 or to uint8"
+        message = f"{nodes} ({several(labels)}): {target} quantizes symmetrically, to int8"
         yield zero_points.finding(
             labels[0], message, "quantize symmetrically", target=target, nodes=labels[:64]
         )
+
+
+def _to_uint8(facts: Facts, fact: NodeFact) -> bool:
+    """Whether a QuantizeLinear has a zero point of type uint8; without one, TensorRT takes int8."""
+    names = fact.node.inputs[2:3] if fact.node.op == "QuantizeLinear" else ()
+    return any(facts.value(name, fact.scope).dtype == dtypes.UINT8 for name in names if name)

@@ -65,16 +65,17 @@ def audit(
     jobs: int | None,
     **given: Any,
 ) -> None:
-    r"""Look for what goes wrong once MODELs are deployed; a folder stands for every model in it.
+    """Look for what goes wrong once MODELs are deployed; a folder stands for every model in it.
 
     Exit codes: 0 nothing as bad as --fail-on, 1 a finding that is, 3 a model could not be read. Settings come
     from [tool.onnxscope.audit] in pyproject.toml or [audit] in onnxscope.toml; options go before them.
 
-    \b
+    \N{BACKSPACE}
     onnxscope audit model.onnx
     onnxscope audit models/ --fail-on warning --jobs 4
     onnxscope audit model.onnx --select OX3,batch-baked-in
-    onnxscope audit models/ --format json -o known.json; onnxscope audit models/ --baseline known.json
+    onnxscope audit models/ --format json -o known.json
+    onnxscope audit models/ --baseline known.json         only what is new counts
     onnxscope rules OX301                                 what a rule means
     """
     from onnxscope.cli.output import deliver

@@ -18,11 +18,11 @@ FORMATS = ("text", "markdown", "json")
 @general
 @click.pass_context
 def diff(ctx: click.Context, /, old: str, new: str, form: str, exit_code: bool, output: str | None) -> None:
-    r"""What differs between the models OLD and NEW: interface, nodes, weights, shapes, totals and findings.
+    """What differs between the models OLD and NEW: interface, nodes, weights, shapes, totals and findings.
 
     Nodes are paired by structure and by weights, so that renamed or renumbered ones stay the same.
 
-    \b
+    \N{BACKSPACE}
     onnxscope diff old.onnx new.onnx
     onnxscope diff old.onnx new.onnx --format markdown -o review.md
     onnxscope diff old.onnx new.onnx --exit-code

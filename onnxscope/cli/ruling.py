@@ -15,9 +15,9 @@ FORMATS = ("text", "markdown", "json")
 @general
 @click.pass_obj
 def rules(settings: Settings, code: str | None, form: str) -> None:
-    r"""The rules that `onnxscope audit` runs, or the page of the one with this CODE or name.
+    """The rules that `onnxscope audit` runs, or the page of the one with this CODE or name.
 
-    \b
+    \N{BACKSPACE}
     onnxscope rules
     onnxscope rules OX301
     onnxscope rules OX3          every rule whose code begins so

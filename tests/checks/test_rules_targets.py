@@ -181,3 +181,32 @@ def test_what_a_table_says_of_a_node():
 def test_ops_outside_a_target(target, body, flagged):
     """OX702."""
     assert bool(found("OX702", body, target)) is flagged
+
+
+QUANTIZED = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>\n'
+PAIR = "(float[2] x) => ({0}[2] y) <float s = {{0.1}}, {0} z = {{{1}}}> {{ y = QuantizeLinear (x, s, z) }}"
+
+
+@pytest.mark.parametrize(
+    "op", ["QGemm", "QLinearAdd", "MatMulIntegerToFloat", "QAttention", "DynamicQuantizeMatMul", "QuickGelu"]
+)
+def test_contrib_ops_of_the_operator_form(op):
+    """OX707: QuickGelu computes with floats and is the one that isn't meant."""
+    body = f"g (uint8[1,4] x, float s) => (float[1,2] y) {{ y = com.microsoft.{op} (x, s) }}"
+    model = loads(onnx.parser.parse_model(QUANTIZED + body).SerializeToString(), "example.onnx")
+    flagged = run_rule(find("OX707"), Context(model, Settings(targets=("tensorrt",))))
+    assert [finding.where for finding in flagged] == ([] if op == "QuickGelu" else [f"{op}_0"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "zero", "why"),
+    [
+        ("int8", 0, None),
+        ("int8", 3, "1 node with a zero point other than 0 or to uint8 (QuantizeLinear_0)"),
+        ("uint8", 0, "1 node with a zero point other than 0 or to uint8 (QuantizeLinear_0)"),
+    ],
+)
+def test_zero_points_name_the_target(kind, zero, why):
+    """OX708."""
+    messages = [finding.message for finding in found("OX708", "g " + PAIR.format(kind, zero), "tensorrt")]
+    assert messages == ([] if why is None else [f"{why}: tensorrt quantizes symmetrically, to int8"])
