@@ -107,7 +107,7 @@ def constant(model: Model, name: str, runner: Runner) -> Array:
     if not is_constant(model, name):
         raise UsageError(f"{name} is no constant", where=model.path)
     part = cut(model, {}, [name])
-    return np.asarray(runner.run(dumps(part), {}, [name], optimization="none")[name])
+    return np.asarray(runner.run(skeleton(part) or dumps(part), {}, [name], optimization="none")[name])
 
 
 def stored_tensor(model: Model, name: str) -> Tensor | None:

@@ -17,6 +17,7 @@ from onnxscope.files.external import ExternalData
 from onnxscope.files.read import load
 from onnxscope.graph import Model, Node
 from onnxscope.proof import inputs, limits, links, local, matching
+from onnxscope.proof.extract import is_constant
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.interface import InputPair, Interface, compare
 from onnxscope.proof.limits import Arithmetic
@@ -95,9 +96,12 @@ class Setting:
 
     @cached_property
     def quantized(self) -> bool:
-        """Whether both models compute in integers somewhere."""
+        """Whether both models compute in integers somewhere: weights alone that are stored so are floats."""
         return all(
-            any(node.op in _INTEGER_OPS for node in model.graph.nodes)
+            any(
+                node.op in _INTEGER_OPS and not is_constant(model, node.outputs[0])
+                for node in model.graph.nodes
+            )
             for model in (self.original, self.candidate)
         )
 

@@ -6,10 +6,12 @@ import numpy as np
 import onnx
 import proof_kit as kit
 import pytest
+from nets import net
 from onnx import numpy_helper
 
+import onnxscope
 from onnxscope.files.read import load, loads
-from onnxscope.files.write import dumps
+from onnxscope.files.write import dumps, save
 from onnxscope.proof import links, weights
 from onnxscope.proof.result import WeightCounts
 
@@ -124,3 +126,16 @@ def test_weights_of_a_conversion_decide(runner):
     assert not found.ok
     stripped = replace(after, metadata=())
     assert not weights.compare(before, stripped, (), runner).ok  # by structure, without the entry
+
+
+def test_a_quantized_weight_in_a_file_of_its_own_is_computed_from_there(tmp_path):
+    """Sums of such a head are rounded another way in a convolution: no integers run in it."""
+    weight = np.random.default_rng(0).integers(-127, 128, (256, 20), np.int8)
+    numbers = {"w": weight, "s": np.float32(0.1), "z": np.int8(3)}
+    lines = ["r = Relu(x)", "f = Flatten(r)", "d = DequantizeLinear(w, s, z)", "y = Gemm(f, d)"]
+    made = net(lines, x="1,4,8,8", **{name: np.asarray(value) for name, value in numbers.items()})
+    save(made, tmp_path / "net.onnx", external_data=True)
+    proof = onnxscope.convert(tmp_path / "net.onnx", tmp_path / "map.onnx", external_data=True).proof
+    assert (tmp_path / "net.onnx.data").stat().st_size >= 256 * 20
+    assert proof.equivalent, proof.document["reason"]
+    assert proof.document["weights"]["changed"] == 0
