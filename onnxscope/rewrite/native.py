@@ -36,10 +36,10 @@ class Sizes(NamedTuple):
     def least(self) -> dict[str, int]:
         """Symbol of a free input size -> the native size: a converted model takes nothing smaller."""
         found: dict[str, int] = {}
-        for name, shape in self.shapes.items():
-            known = self.native.value(name).shape or ()
-            pairs = zip(shape[1:], known[1:], strict=False)
-            found |= {free: size for free, size in pairs if isinstance(free, str) and isinstance(size, int)}
+        for name in self.window:
+            shape, known = self.free.value(name).shape or (), self.native.value(name).shape or ()
+            pairs = zip(map(str, shape[1:]), known[1:], strict=False)
+            found |= {free: size for free, size in pairs if free.isidentifier() and isinstance(size, int)}
         return found
 
 
@@ -59,8 +59,10 @@ def sizes_of(model: Model, options: Options) -> Sizes:
         shapes |= _batched(first, shapes)
     if options.size == "fixed" and not shapes:
         return Sizes(native, native, {}, window)
-    tags = {size for shape in shapes.values() for size in shape}
-    dims = {name: size for name, size in options.dims.items() if name not in tags}
+    gone = {size for shape in shapes.values() for size in shape}
+    given = {size for name in shapes for size in options.shapes.get(name, ())}
+    gone |= given - {size for info in model.graph.inputs for size in info.type.shape or ()}
+    dims = {name: size for name, size in options.dims.items() if name not in gone}
     free = infer(model, {**options.shapes, **shapes}, dims)
     return Sizes(native, free, shapes, window)
 

@@ -44,6 +44,25 @@ def test_a_native_size_that_no_window_fits_into_is_an_error() -> None:
         plan(small(x="N,3,H,W"), Options(native=(1, 1)))
 
 
+def test_a_name_given_with_its_number_is_that_number() -> None:
+    _, candidate = converted(small(), shapes={"x": ("many", 3, 8, 8)}, dims={"many": 2})
+    assert shapes(candidate) == {
+        "x": (2, 3, "height", "width"),
+        "y": (2, 5, "(height - 6)//2", "(width - 6)//2"),
+    }
+
+
+def test_sizes_of_a_free_input_are_no_smaller_than_the_native_ones_given() -> None:
+    # opset 17 has no dilated means: slices stand in, which smaller inputs would cut short
+    lines = ["p = MaxPool(x) kernel_shape=[2,2] strides=[2,2]", "g = GlobalAveragePool(p)", "f = Flatten(g)"]
+    given, fixed = (
+        plan(net([*lines, "y = Gemm(f, w)"], x=x, w=normal(3, 5)), Options(native=native, stride=1))
+        for x, native in (("1,3,height,width", (8, 8)), ("1,3,8,8", None))
+    )
+    assert [*map(str, given.geometry[0].size)] == [*map(str, fixed.geometry[0].size)]
+    assert [*map(str, given.geometry[0].size)] == ["height - 7", "width - 7"]  # windows of 2 and 7
+
+
 def test_padding_that_changes_with_the_size_has_a_distance_of_cells_and_no_first_pixel() -> None:
     # kernel 3, stride 2, SAME: begins at -1 or 0, by the parity of the size; its map is ceil(H / 2) cells
     lines = ["c = Conv(x, k) strides=[2,2] auto_pad=SAME_UPPER", "g = GlobalAveragePool(c)", "f = Flatten(g)"]
