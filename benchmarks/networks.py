@@ -3,6 +3,7 @@
     lenet     0.25 MB, 12 nodes: LeNet-5's size, where only the start counts
     vgg16     553 MB, 40 nodes: VGG-16, batch 1
     vgg19     574 MB, 46 nodes: VGG-19, batch 1
+    vggconv   65 MB: VGG-16's convolutions with a small head, which does 0.01 % of the MACs
     mlp1.9g   1.88 GB, 56 nodes: 28 square matrix products, near protobuf's limit for one file
     chainN    N nodes of Conv, BatchNormalization, Relu, Add on 8 channels: many tiny tensors
 
@@ -66,7 +67,12 @@ def vgg19() -> ModelProto:
     return vgg("vgg19", 4)
 
 
-def vgg(name: str, deep: int) -> ModelProto:
+def vggconv() -> ModelProto:
+    """VGG-16 with layers of 64, 64 and 10 in place of 4096, 4096 and 1000."""
+    return vgg("vggconv", 3, (64, 64, 10))
+
+
+def vgg(name: str, deep: int, head: Sequence[int] = (4096, 4096, 1000)) -> ModelProto:
     """Five blocks of 3x3 convolutions, `deep` of them in each of the last three, and three Gemm layers."""
     net, value, channels = Builder(), "input", 3
     for repeats, width in ((2, 64), (2, 128), (deep, 256), (deep, 512), (deep, 512)):
@@ -75,10 +81,10 @@ def vgg(name: str, deep: int) -> ModelProto:
             channels = width
         value = net.node("MaxPool", value, kernel_shape=[2, 2], strides=[2, 2])
     value = net.node("Flatten", value)
-    for before, after in ((25088, 4096), (4096, 4096), (4096, 1000)):
+    for place, (before, after) in enumerate(zip((25088, *head), head, strict=False)):
         value = net.node("Gemm", value, net.weight(after, before), net.weight(after), transB=1)
-        value = net.node("Relu", value) if after > 1000 else value
-    return net.model(name, [1, 3, 224, 224], value, [1, 1000])
+        value = net.node("Relu", value) if place < len(head) - 1 else value
+    return net.model(name, [1, 3, 224, 224], value, [1, head[-1]])
 
 
 def lenet() -> ModelProto:
@@ -119,7 +125,7 @@ def build(name: str) -> ModelProto:
     """The model of that name."""
     if name.startswith("chain"):
         return chain(int(name.removeprefix("chain")))
-    return {"lenet": lenet, "vgg16": vgg16, "vgg19": vgg19, "mlp1.9g": mlp}[name]()
+    return {"lenet": lenet, "vgg16": vgg16, "vgg19": vgg19, "vggconv": vggconv, "mlp1.9g": mlp}[name]()
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` are those of the process where None. Returns the exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     if arguments is None:
-        signal.signal(signal.SIGTERM, _terminated)
+        _endable()
     if given == ["--version"]:  # asked by scripts, often: not worth importing click for
         print(f"onnxscope {__version__}")
         return 0
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(given)
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        if arguments is None and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _columns() -> int:
@@ -57,9 +60,28 @@ def _columns() -> int:
         return HELP_WIDTH
 
 
-def _terminated(number: int, frame: object) -> None:
-    """End by an exception, so that no unfinished file and no worker process stays."""
-    raise SystemExit(128 + number)
+def _endable() -> None:
+    """End by an exception at SIGTERM and SIGINT, so that no unfinished file and no worker process stays."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as in the background of a shell script
+            signal.signal(number, _ended)
+
+
+def _ended(number: int, frame: object) -> None:
+    """Raise what ends the process, and again after a second: some C functions clear every error they meet."""
+    if hasattr(signal, "setitimer"):
+
+        def again(*_: object) -> None:
+            if sys.exc_info()[1] is None:  # else it is on its way out, tidying up
+                raise _ending(number)
+
+        signal.signal(signal.SIGALRM, again)
+        signal.setitimer(signal.ITIMER_REAL, 1, 1)
+    raise _ending(number)
+
+
+def _ending(number: int) -> BaseException:
+    return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def _run(arguments: list[str]) -> int:

@@ -45,11 +45,11 @@ def verify(request: Request, progress: Progress | None = None) -> Verification:
     """
     runtime.require()
     asked = _asked(request.providers)
+    setting = opened(request, "", progress)
+    if not setting.interface.outputs or _unfeedable(setting):
+        return _refused(setting)
     with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder:
-        setting = opened(request, folder, progress)
-        if not setting.interface.outputs or _unfeedable(setting):
-            return _refused(setting)
-        return _verified(setting, asked)
+        return _verified(replace(setting, folder=folder), asked)
 
 
 Asked = tuple[str, tuple[runtime.Provider, runtime.Provider]]
