@@ -35,10 +35,6 @@ def layer_weights(
                 yield layer.fact.label, found
 
 
-def _label(found: TensorStatistics) -> str:
-    return f"{found.scope}{found.name}"
-
-
 def _kind(found: TensorStatistics) -> str:
     dtype = dtypes.BY_CODE.get(found.tensor.dtype) if found.tensor is not None else None
     return dtype.kind if dtype else ""
@@ -79,7 +75,7 @@ def nan_weights(model: Model, weights: Weights) -> Iterator[Finding]:
         if found.nan and id(found.tensor) not in trees:
             at = f", the first at flat index {found.first_bad}" if found.first_bad is not None else ""
             yield nan_weights.finding(
-                _label(found),
+                found.label,
                 f"{found.nan} of {found.count} numbers are NaN{at}",
                 "export again from a sound checkpoint",
                 nan=found.nan,
@@ -112,7 +108,7 @@ def infinite_weights(params: Params, weights: Weights) -> Iterator[Finding]:
     for layer, found in layer_weights(params, weights, *LAYERS, "norm", role=""):
         if found.inf:
             yield infinite_weights.finding(
-                _label(found),
+                found.label,
                 f"{found.inf} of {found.count} numbers are infinite (used by {layer})",
                 "export again, or keep the layer in float32",
                 inf=found.inf,
@@ -146,7 +142,7 @@ def subnormal_weights(weights: Weights) -> Iterator[Finding]:
         wide = found.tensor is not None and found.tensor.dtype in (dtypes.FLOAT, dtypes.DOUBLE)
         if wide and found.count >= _SMALL and found.subnormal > _SUBNORMAL_SHARE * found.count:
             yield subnormal_weights.finding(
-                _label(found),
+                found.label,
                 f"{found.subnormal} of {found.count} numbers ({found.subnormal / found.count:.1%}) are "
                 "subnormal",
                 "set them to 0, or run with session.set_denormal_as_zero",
@@ -183,7 +179,7 @@ def beyond_float16(weights: Weights) -> Iterator[Finding]:
     for found in weights:
         if found.fp16_overflow and _kind(found) == "float":
             yield beyond_float16.finding(
-                _label(found),
+                found.label,
                 f"{found.fp16_overflow} of {found.count} numbers are beyond float16 (largest "
                 f"{found.largest:.3g})",
                 "keep it in float32 when converting to float16",
@@ -217,7 +213,7 @@ def below_float16(params: Params, weights: Weights) -> Iterator[Finding]:
         tiny = found.fp16_underflow
         if found.count >= _SMALL and _kind(found) == "float" and tiny > _UNDERFLOW_SHARE * found.count:
             yield below_float16.finding(
-                _label(found),
+                found.label,
                 f"{tiny} of {found.count} numbers ({tiny / found.count:.1%}) become 0 in float16 (used by "
                 f"{layer})",
                 underflow=tiny,
@@ -254,7 +250,7 @@ def all_zero(params: Params, weights: Weights) -> Iterator[Finding]:
     for layer, found in layer_weights(params, weights, *LAYERS):
         if found.count and found.zeros == found.count:
             yield all_zero.finding(
-                _label(found),
+                found.label,
                 f"all {found.count} weights of {layer} are zero",
                 "was the checkpoint loaded?",
                 count=found.count,
@@ -292,7 +288,7 @@ def zero_filters(params: Params, weights: Weights) -> Iterator[Finding]:
         if found.zero_filter_count > 0 and found.zeros < found.count:
             first = ", ".join(map(str, found.zero_filters[:5]))
             yield zero_filters.finding(
-                _label(found),
+                found.label,
                 f"{found.zero_filter_count} filters of {layer} are all zero (channels {first}"
                 f"{', ...' if found.zero_filter_count > 5 else ''})",
                 "prune them",
@@ -335,7 +331,7 @@ def duplicate_filters(params: Params, weights: Weights) -> Iterator[Finding]:
         grouped = layer and len(dims) > 1 and dims[1] == 1 and dims[0] > 1 and _depthwise(params, found)
         if found.duplicate_filters and not grouped and found.count > (dims[0] if dims else 0):
             yield duplicate_filters.finding(
-                _label(found),
+                found.label,
                 f"{found.duplicate_filters} filters of {layer} repeat an earlier one bit for bit",
                 duplicates=found.duplicate_filters,
             )
@@ -377,5 +373,5 @@ def exploded(params: Params, weights: Weights) -> Iterator[Finding]:
     for layer, found in layer_weights(params, weights, *LAYERS):
         if _kind(found) == "float" and found.largest > _EXPLODED:
             yield exploded.finding(
-                _label(found), f"weights of {layer} reach {found.largest:.3g}", largest=found.largest
+                found.label, f"weights of {layer} reach {found.largest:.3g}", largest=found.largest
             )

@@ -8,6 +8,7 @@ from itertools import groupby
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.params import Params
+from onnxscope.checks import alike
 from onnxscope.checks._walk import nodes, tensor, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
@@ -22,10 +23,6 @@ _SMALL = 1024
 """Tensors with fewer numbers (or bytes) say little."""
 _READ = 1 << 22
 """Numbers of a tensor that a rule reads once more itself."""
-
-
-def _label(found: TensorStatistics) -> str:
-    return f"{found.scope}{found.name}"
 
 
 @check("OX311", "duplicate-tensors", severity="note")
@@ -58,15 +55,53 @@ def duplicate_tensors(weights: Weights) -> Iterator[Finding]:
         group = list(same)
         if len(group) > 1:
             wasted = _nbytes(group[0]) * (len(group) - 1)
-            names = ", ".join(_label(found) for found in group[1:4])
+            names = ", ".join(found.label for found in group[1:4])
             yield duplicate_tensors.finding(
-                _label(group[0]),
+                group[0].label,
                 f"stored {len(group)} times ({names}{', ...' if len(group) > 4 else ''}): {wasted:,} "
                 "bytes wasted",
                 "keep one initializer for all",
                 copies=len(group),
                 wasted_bytes=wasted,
             )
+
+
+@check("OX318", "near-duplicate-tensors", severity="note")
+def near_duplicates(weights: Weights) -> Iterator[Finding]:
+    """The same numbers are stored several times, but for rounding.
+
+    What it flags:
+        Float tensors of at least 1,024 bytes with equal type and shape, whose bytes differ (equal ones are
+        OX311's) though every number does so by 2**-8 of its magnitude plus 2**-24 at most: what a detour
+        through float16 or bfloat16 does. Constant tensors are left out. Of tensors with almost equal sums of
+        a sample, eight are compared with each other.
+
+    Why it matters:
+        Every copy costs file size, download and memory; tied weights of which one half went through a
+        narrower type, or averaged weights beside the trained ones, are usually meant to be one tensor.
+
+    Bad: see tests/checks/test_rules_weights.py
+
+    Good: see tests/checks/test_rules_weights.py
+
+    Fix and its safety:
+        Let all nodes read one of them: outputs change by its rounding; measure with `onnxscope verify`.
+
+    Source:
+        IEEE 754 binary16; bfloat16, whose rounding is 2**-9 of a number at most.
+    """
+    stored = [f for f in weights if f.tensor is not None and _nbytes(f) >= _SMALL and f.largest > f.smallest]
+    for first, copies in alike.groups(stored):
+        names = ", ".join(found.label for found, _ in copies[:3])
+        difference = max(difference for _, difference in copies)
+        yield near_duplicates.finding(
+            first.label,
+            f"stored {len(copies) + 1} times but for rounding ({names}{', ...' if len(copies) > 3 else ''}): "
+            f"numbers differ by {difference:.3g} at most, the largest is {first.largest:.3g}",
+            "keep one initializer for all",
+            copies=len(copies) + 1,
+            largest_difference=difference,
+        )
 
 
 def _nbytes(found: TensorStatistics) -> int:
@@ -135,7 +170,7 @@ def crushed(params: Params, weights: Weights) -> Iterator[Finding]:
     for layer, found in layer_weights(params, weights, *LAYERS):
         if found.crushed is not None and found.count >= _SMALL and found.crushed > _CRUSHED_SHARE:
             yield crushed.finding(
-                _label(found),
+                found.label,
                 f"symmetric int8 per tensor would round {found.crushed:.0%} of the weights of {layer} to 0",
                 "quantize it per channel",
                 share=found.crushed,
@@ -170,7 +205,7 @@ def float64_weights(params: Params, weights: Weights) -> Iterator[Finding]:
     for layer, found in layer_weights(params, weights):
         if found.tensor is not None and found.tensor.dtype == dtypes.DOUBLE:
             yield float64_weights.finding(
-                _label(found), f"float64 weights of {layer} ({_nbytes(found):,} bytes)", "export in float32"
+                found.label, f"float64 weights of {layer} ({_nbytes(found):,} bytes)", "export in float32"
             )
 
 
@@ -205,7 +240,7 @@ def constant_weights(params: Params, weights: Weights) -> Iterator[Finding]:
         equal = found.count >= 16 and found.largest == found.smallest > 0 and not (found.zeros or found.nan)
         if equal and not found.inf and found.tensor is not None and _all_equal(found.tensor):
             yield constant_weights.finding(
-                _label(found),
+                found.label,
                 f"all {found.count} weights of {layer} have magnitude {found.largest:.6g} and one sign",
                 "was it trained?",
                 value=found.largest,
@@ -248,7 +283,7 @@ def sparse(params: Params, weights: Weights) -> Iterator[Finding]:
             continue
         pattern = found.tensor is not None and _two_of_four(found.tensor)
         yield sparse.finding(
-            _label(found),
+            found.label,
             f"{found.zeros / found.count:.0%} of the weights of {layer} are 0; the 2:4 pattern "
             f"{'holds' if pattern else 'does not hold'}",
             zeros=found.zeros,

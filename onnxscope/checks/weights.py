@@ -50,6 +50,11 @@ class TensorStatistics:
     first_bad: int | None = None
     """Flat index of the first NaN or infinity."""
 
+    @property
+    def label(self) -> str:
+        """Where findings say it lies: path of the graph and name."""
+        return f"{self.scope}{self.name}"
+
 
 @dataclass(frozen=True)
 class Weights:

@@ -3,6 +3,7 @@
 Each row plants numbers in the weight of one fully connected layer [64, 64].
 """
 
+import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -100,3 +101,40 @@ def test_two_of_four_pattern():
     assert finding.data["two_of_four"] is True
     (finding,) = found("OX316", planted(0.0, 0.6))
     assert finding.data["two_of_four"] is False
+
+
+# One weight and another, and how often they count as one; 2**-8 of a number is the bound, plus 2**-24.
+BASE = sound()
+NEAR = {
+    "through bfloat16": (BASE.astype(ml_dtypes.bfloat16).astype(np.float32), 2),
+    "through float16": (BASE.astype(np.float16).astype(np.float32), 2),
+    "a column within the bound": (np.where(np.arange(64) == 3, BASE * 1.0039, BASE).astype(np.float32), 2),
+    "one number beyond it": (np.where(np.eye(64) * (np.arange(64) == 3), BASE * 1.004, BASE), 0),
+    "the same bytes": (BASE, 0),
+    "another sign": (-BASE, 0),
+    "other weights": (np.random.default_rng(1).normal(size=SHAPE), 0),
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_near_duplicates(name):
+    """OX318: every number near its fellow; equal bytes are OX311's."""
+    other, copies = NEAR[name]
+    findings = found("OX318", BASE, other.astype(np.float32))
+    assert [finding.data["copies"] for finding in findings] == ([copies] if copies else [])
+    for finding in findings:
+        assert finding.where == "w0" or "w0" in finding.message
+        assert finding.data["largest_difference"] == float(abs(BASE.astype(float) - other).max())
+
+
+def test_near_duplicates_of_many():
+    """Copies are found among fifty tensors of their shape, as one finding; constants are no copies."""
+    generator = np.random.default_rng(2)
+    many = [generator.normal(size=SHAPE).astype(np.float32) for _ in range(50)]
+    copies = [many[7] * np.float32(1.001), many[7] * np.float32(0.999)]
+    ones = [np.ones(SHAPE, np.float32), np.full(SHAPE, 1.001, np.float32), np.zeros(SHAPE, np.float32)]
+    (finding,) = found("OX318", *many, *copies, *ones)
+    assert finding.data["copies"] == 3
+    assert {name for name in ("w7", "w50", "w51") if name in f"{finding.where} {finding.message}"} == {
+        "w7", "w50", "w51"
+    }  # fmt: skip
