@@ -102,6 +102,7 @@ def test_hook(machine):
     entry = re.search(r"entry: (.*)", HOOK)[1]
     pattern = re.search(r"files: (.*)", HOOK)[1]
     assert re.search(pattern, "models/a.onnx")
+    assert re.search(pattern, "models/a.onnxtxt")
     assert not re.search(pattern, "a.onnx.txt")
     assert machine(f"{entry} 'm n.onnx' --select OX9").returncode == 0  # pre-commit appends file names
     assert machine(f"{entry} nope.onnx").returncode == 3
