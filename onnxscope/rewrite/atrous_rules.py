@@ -50,9 +50,9 @@ def pointwise(walk: Walk, fact: NodeFact) -> Grids | None:
 
 
 def _meet(found: list[Grid | None], grids: Grids, shape: Sequence[Size], after: Sequence[Size]) -> None:
-    """Merge one input's grids; an axis of size 1 that isn't denser broadcasts where another is larger."""
+    """Merge the grids of an input; an axis of size 1 that isn't denser broadcasts to larger or known ones."""
     for axis, (grid, size) in enumerate(zip(grids, shape, strict=True), len(after) - len(shape)):
-        if axis < 0 or (size == 1 and grid.factor == 1 and after[axis] != 1):
+        if axis < 0 or (size == 1 and grid.factor == 1 and (after[axis] != 1 or grid.stride is None)):
             continue
         other = found[axis]
         if other is not None and other.factor != grid.factor:

@@ -168,6 +168,26 @@ def test_what_comes_from_the_image_by_another_way_is_no_number_from_outside() ->
     np.testing.assert_allclose(run(candidate, x=x), run(model, x=x), rtol=0, atol=1e-5)
 
 
+def test_what_a_branch_captures_of_the_image_is_no_number_from_outside() -> None:
+    mean = onnx.helper.make_node("ReduceMean", ["x"], ["m"], axes=[2, 3], keepdims=0)
+    body = onnx.helper.make_graph([mean], "body", [], [onnx.helper.make_tensor_value_info("m", 1, ["N", 3])])
+    branch = onnx.helper.make_node("If", ["k"], ["u"], then_branch=body, else_branch=body)
+    lines = [branch, "f = Flatten(x)", "c = Concat(f, u) axis=1", "y = Gemm(c, w)"]
+    (refusal,) = plan(net(lines, opset=13, x="N,3,4,4", w=normal(51, 6), k=np.array(True))).refusals
+    assert "joins the features with u, which comes from x by another way" in refusal.reason
+
+
+def test_numbers_from_outside_keep_the_distance_of_cells_at_a_fixed_size() -> None:
+    """Nothing tells the stride of a number from outside; the sum has that of the map."""
+    lines = ["s = MaxPool(x) kernel_shape=[2,2] strides=[2,2]", "f = Flatten(s)", *TABLE[1:]]
+    model = typed(lines, x="N,3,8,8", z="N,5", w=normal(6, 53), b=normal(6))
+    made = plan(model, Options(size="fixed", stride=1))
+    assert made.edit is not None, made.refusals
+    x, z = normal(2, 3, 8, 8), normal(2, 5)
+    found = run(convert(made), x=x, z=z)[:, :, 0, 0]
+    np.testing.assert_allclose(found, run(model, x=x, z=z), rtol=0, atol=2e-5)
+
+
 def test_a_batch_normalization_across_the_parts_stays() -> None:
     lines = [*TABLE[:2], "n = BatchNormalization(c, s, t, t, s)", "y = Gemm(n, w)"]
     model = typed(lines, x="N,3,4,4", z="N,5", w=normal(53, 6), s=np.abs(normal(53)), t=normal(53))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from onnxscope import dtypes
-from onnxscope.graph import Node
+from onnxscope.graph import Attribute, Node
 from onnxscope.rewrite.lift import Answer, Lift, Step, Unliftable, lost_at, rule
 from onnxscope.rewrite.moving import transpose
 from onnxscope.rewrite.rules.joined import joined
@@ -34,8 +34,6 @@ def changed(step: Step, view: View, twin: str, output: int = 0) -> View:
 
 def _with(node: Node, inputs: tuple[str, ...], **integers: int) -> Node:
     kept = tuple(a for a in node.attributes if a.name not in integers)
-    from onnxscope.graph import Attribute
-
     given = tuple(Attribute(key, value) for key, value in integers.items())
     return replace(node, inputs=inputs, attributes=(*kept, *given), origin=None)
 
@@ -172,8 +170,6 @@ def _reduced(lift: Lift, step: Step, view: View, place: int, keepdims: int) -> V
     if by_input:
         node = _with(node, (view.twin, lift.builder.ints((1,))), keepdims=1)
     else:
-        from onnxscope.graph import Attribute
-
         node = replace(
             _with(node, (view.twin,), keepdims=1),
             attributes=(*kept, Attribute("axes", (1,)), Attribute("keepdims", 1)),

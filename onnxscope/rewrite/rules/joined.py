@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
+from onnxscope.graph import captures
 from onnxscope.rewrite.layout import operands
 from onnxscope.rewrite.lift import Layer, Lift, Step, Tensors, Unliftable
 from onnxscope.rewrite.moving import reshape
@@ -70,7 +71,7 @@ def _image_behind(lift: Lift, name: str) -> str:
         seen.add(value)
         node = graph.producers.get(value)
         if node is not None:
-            waiting += [source for source in node.inputs if source]
+            waiting += [source for source in (*node.inputs, *captures(node)) if source]
         elif value in lift.views:
             return value
     return ""
