@@ -324,8 +324,8 @@ import sys, time
 from onnxscope import api
 from onnxscope.cli.main import main
 def wait(*given):
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         time.sleep(60)
     except BaseException:
         if not {swallowed}:
