@@ -6,6 +6,7 @@ Types narrower than a byte are packed without gaps and the last byte is padded: 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def name_of(code: int | None) -> str | None:
     return found.name if found else f"type {code}"
 
 
+@lru_cache(maxsize=1024)
 def byte_size(code: int, count: int) -> int | None:
     """Bytes that `count` elements take in `raw_data`; None where the size varies or the type is unknown.
 

@@ -292,27 +292,27 @@ def _producer(facts: Facts, scope: str, name: str) -> tuple[str, Node | None]:
 def _layer(
     fact: NodeFact, parameters: tuple[Parameter, ...], users: dict[tuple[str, str] | int, list[str]]
 ) -> LayerParams:
-    sums: dict[str, Size] = {WEIGHT: 0, BIAS: 0, STATISTIC: 0}
     shared: dict[str, None] = {}
-    stored = 0
-    main = parameters[0]
     for parameter in parameters:
-        sums[parameter.role] = sums[parameter.role] + parameter.elements
-        stored += parameter.nbytes or 0
-        main = parameter if parameter.role == WEIGHT != main.role else main
         if len(users[parameter.key]) > 1:
             shared.update((label, None) for label in users[parameter.key] if label != fact.label)
-    return LayerParams(
-        weight=sums[WEIGHT],
-        bias=sums[BIAS],
-        total=sums[WEIGHT] + sums[BIAS],
-        statistics=sums[STATISTIC],
-        shared_with=tuple(shared),
-        dtype=dtypes.name_of(main.dtype),
-        nbytes=stored,
-        parameters=parameters,
-        fact=fact,
+    weight, bias, statistics, dtype, stored = _sums(
+        tuple([(p.role, p.elements, p.dtype) for p in parameters])
     )
+    total = weight + bias
+    return LayerParams(weight, bias, total, statistics, tuple(shared), dtype, stored, parameters, fact)
+
+
+@lru_cache(maxsize=1024)
+def _sums(parts: tuple[tuple[str, Size, int], ...]) -> tuple[Size, Size, Size, str | None, int]:
+    """Weights, biases, statistics, element type and bytes of a layer; most layers are like others."""
+    sums: dict[str, Size] = {WEIGHT: 0, BIAS: 0, STATISTIC: 0}
+    stored = 0
+    for role, elements, dtype in parts:
+        sums[role] = sums[role] + elements
+        stored += dtypes.byte_size(dtype, elements) or 0 if isinstance(elements, int) else 0
+    main = next((dtype for role, _, dtype in parts if role == WEIGHT), parts[0][2])
+    return sums[WEIGHT], sums[BIAS], sums[STATISTIC], dtypes.name_of(main), stored
 
 
 @lru_cache(maxsize=1024)

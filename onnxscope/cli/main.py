@@ -24,6 +24,8 @@ HELP = os.path.join(os.path.dirname(__file__), "help.txt")
 """What click says to `--help`, kept, since importing click takes longer than all else about it."""
 HELP_WIDTH = 80
 """Columns at and above which click's text stays the same."""
+STAYS = frozenset(("multiprocessing", "onnxruntime", "tempfile"))
+"""Modules behind which something may be left to clean up: processes, sessions, files."""
 INTERRUPTED = 130
 """128 + SIGINT."""
 
@@ -41,12 +43,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(text.read(), end="")
         return 0
     try:
-        return _run(given)
+        code = _run(given)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
         if arguments is None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
+    return code if arguments is not None else _left(code)
+
+
+def _left(code: int) -> int:
+    """End the process at once where nothing has to be cleaned up, else return the code.
+
+    Python would first free every value of a large report one by one, which takes a seventh of the whole run.
+    """
+    if STAYS.isdisjoint(sys.modules):
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        except (AttributeError, OSError, ValueError):  # nobody reads any more: Python knows what to do
+            return code
+        os._exit(code)
+    return code
 
 
 def _columns() -> int:

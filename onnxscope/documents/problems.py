@@ -47,7 +47,11 @@ def problems(
 def _conditions(facts: Facts) -> Iterator[tuple[str, str]]:
     """Free sizes that meet in a broadcast: the report holds where they fit, and only there."""
     seen: set[Size] = set()
+    shared: set[int] = set()
     for fact in facts.nodes():
+        if id(fact.inferred) in shared:  # the answer of an alike node
+            continue
+        shared.add(id(fact.inferred))
         for size in (size for shape in fact.inferred.shapes for size in shape or ()):
             if isinstance(size, Expr) and size not in seen:
                 seen.add(size)
