@@ -25,8 +25,6 @@ _AXES = {"Slice": 3} | dict.fromkeys(
 )
 """Ops with several axes, and the input that lists them where no attribute does."""
 _QUANTIZING = frozenset(("QuantizeLinear", "DequantizeLinear"))
-_SINGLE = 13
-"""Opset from which a Softmax acts along one axis only."""
 
 
 class Folder(Builder):
@@ -77,8 +75,6 @@ class Folder(Builder):
             return node.attribute("axis") in (None, 1) and not node.attribute("block_size")
         if node.op in _AXES:
             return self._axes(node, _AXES[node.op]) == (1,)
-        if node.op in ("Softmax", "LogSoftmax", "Hardmax") and self.opset < _SINGLE:
-            return False
         return node.op in _ALONG and node.attribute("axis") == 1
 
     def _axes(self, node: Node, index: int) -> tuple[int, ...]:

@@ -199,3 +199,10 @@ def test_fold_takes_no_empty_batch() -> None:
     _, candidate = converted(small(), form="fold")
     with pytest.raises(InvalidArgument):
         run(candidate, normal(0, 3, 8, 8))
+
+
+def test_a_slice_that_leaves_images_out_stays() -> None:
+    cut = {"s": np.array([0, 0]), "e": np.array([2**31 - 1, 4]), "a": np.array([0, 1]), "t": np.array([2, 1])}
+    lines = ["f = Flatten(x)", "g = Gemm(f, w)", "y = Slice(g, s, e, a, t)"]
+    model = net(lines, x="4,3,8,8", w=normal(192, 6), **cut)
+    assert plan(model).edit is None
