@@ -63,23 +63,6 @@ print(code, *sys.modules)
     assert {name for name in ours if not name.startswith("onnxscope.cli")} <= {"onnxscope.errors"}
 
 
-@pytest.mark.parametrize("module", [None, "tempfile", "multiprocessing"])
-def test_the_process_ends_at_once_where_nothing_is_left_to_clean_up(module):
-    script = f"""
-import atexit, sys
-atexit.register(print, "cleaned up")
-sys.argv = ["onnxscope", "report", "models/mnist_conv.onnx", "--all-ops"]
-if {module!r}:
-    __import__({module!r})
-from onnxscope.cli.main import main
-sys.exit(main())
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0
-    assert "217,706" in done.stdout
-    assert ("cleaned up" in done.stdout) == (module is not None)
-
-
 def test_version(run):
     assert run("--version") == (0, f"onnxscope {__version__}\n", "")
 

@@ -1,4 +1,4 @@
-"""The kept text of `onnxscope --help` is what click would say.
+"""How the command starts and ends: the kept text of `--help` is what click would say.
 
 `python tests/test_cli_help.py` writes it anew.
 """
@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from click import Context
 
 from onnxscope.cli import main as entry
 from onnxscope.cli.app import app
+
+ROOT = Path(__file__).parents[1]
 
 
 def by_click(width: int = 80) -> str:
@@ -43,6 +47,23 @@ def test_examples_stand_on_lines_of_their_own(name: str, capsys: pytest.CaptureF
     assert "\\b" not in shown
     examples = [line for line in shown.splitlines() if line.startswith("  onnxscope ")]
     assert all(line.count("onnxscope ") == 1 for line in examples)
+
+
+@pytest.mark.parametrize("module", [None, "tempfile", "multiprocessing"])
+def test_the_process_ends_at_once_where_nothing_is_left_to_clean_up(module: str | None) -> None:
+    script = f"""
+import atexit, sys
+atexit.register(print, "cleaned up")
+sys.argv = ["onnxscope", "report", "models/mnist_conv.onnx", "--all-ops"]
+if {module!r}:
+    __import__({module!r})
+from onnxscope.cli.main import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert "217,706" in done.stdout
+    assert ("cleaned up" in done.stdout) == (module is not None)
 
 
 if __name__ == "__main__":

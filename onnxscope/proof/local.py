@@ -32,8 +32,6 @@ POOLS = {
     **dict.fromkeys(("MaxPool", "GlobalMaxPool", "ReduceMax"), "max"),
     "ReduceSum": "sum",
 }
-
-
 _TILE = 1 << 18
 """Multiplications in one product of a piece."""
 

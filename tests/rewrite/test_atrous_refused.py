@@ -1,0 +1,117 @@
+"""Denser maps: what is refused, and calls that don't fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from atrous_nets import C3, RNG, assert_common, built, converted, network, normal, run, typed
+from nets import net
+
+from onnxscope.errors import UsageError
+from onnxscope.files.read import load
+from onnxscope.rewrite.fc_to_conv import plan
+from onnxscope.rewrite.plan import Options
+
+MODELS = Path(__file__).parents[2] / "models"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            ["a = Conv(x, w1) strides=[2,2]", "b = InstanceNormalization(a, m1, m1)"],
+            "InstanceNormalization b",
+        ),
+        (
+            ["a = Conv(x, w1) strides=[2,2]", "i = InstanceNormalization(a, m1, m1)", "b = Add(i, a)"],
+            "InstanceNormalization i",
+        ),
+        (["a = Conv(x, w1) strides=[2,2]", "b = Pad(a, pp) mode=reflect"], "repeats what lies at the border"),
+        (["a = Conv(x, w1) strides=[2,2] auto_pad=SAME_UPPER", "b = Relu(a)"], "changes with the input size"),
+        (
+            [
+                "a = AveragePool(x) kernel_shape=[3,3] strides=[2,2] ceil_mode=1 count_include_pad=1",
+                "b = Relu(a)",
+            ],
+            "hang over",
+        ),
+        (
+            ["a = Conv(x, w1) strides=[2,2]", "b = ConvTranspose(a, w2)"],
+            "ConvTranspose b changes the size of the map",
+        ),
+    ],
+)
+def test_what_cannot_be_dilated_is_refused_with_its_name(lines, said):
+    lines = [*lines, "f = MaxPool(b) kernel_shape=[2,2] strides=[2,2]"]
+    made = plan(built(lines, opset=18), Options(stride=1))
+    assert made.edit is None
+    assert said in made.refusals[0].reason
+    assert "without --stride it converts" in made.refusals[0].reason
+    assert plan(built(lines, opset=18)).edit is not None
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_window_that_would_begin_behind_the_image_is_none(stride):
+    # its cell is padding of the next layer; opset 22, since onnx's shape inference of 12 to 21 counts it
+    lines = [
+        "a = Conv(x, w1) strides=[2,2]",
+        "b = MaxPool(a) kernel_shape=[1,1] strides=[2,2] ceil_mode=1",
+        "f = Conv(b, w2) pads=[1,1,1,1]",
+    ]
+    assert_common(built(lines, opset=22), stride, 4)
+
+
+def test_a_number_per_place_has_none_for_new_places():
+    lines = [
+        "a = Conv(x, w1) strides=[2,2]",
+        "b = Add(a, mp)",
+        "f = MaxPool(b) kernel_shape=[2,2] strides=[2,2]",
+    ]
+    model = network(lines, (27, 30), w1=C3["w1"], mp=normal(13, 14))
+    made = plan(model, Options(stride=1, size="fixed"))
+    assert made.edit is None
+    assert "Add b has one number per place of the map (mp)" in made.refusals[0].reason
+
+
+def test_same_padding_of_a_fixed_size():
+    # 27 and 30 pixels: SAME_UPPER with stride 2 and kernel 3 puts 1 and 0 in front; cell 0, 0 is common
+    lines = ["a = Conv(x, w1) strides=[2,2] auto_pad=SAME_UPPER", "f = Conv(a, w2) strides=[2,2]"]
+    model = network(lines, (27, 30), w1=C3["w1"], w2=C3["w2"])
+    _, dense = converted(model, stride=1, size="fixed")
+    x = RNG.standard_normal((1, 2, 27, 30)).astype(np.float32)
+    np.testing.assert_allclose(run(dense, x)[0][:, :, 0, 0], run(model, x)[0], rtol=0, atol=2e-6)
+
+
+def test_a_map_of_one_cell_at_a_fixed_size_keeps_its_distance_behind_an_activation():
+    lines = [
+        "a = Conv(x, w1) strides=[2,2]",
+        "b = Relu(a)",
+        "f = MaxPool(b) kernel_shape=[2,2] strides=[2,2]",
+    ]
+    model = net(
+        [*lines, "v = Flatten(f)", "h = Gemm(v, wh)", "r = Relu(h)", "y = Gemm(r, wy)"],
+        x="1,2,23,23", w1=C3["w1"], wh=normal(C3["w1"].shape[0] * 25, 6), wy=normal(6, 5),
+    )  # fmt: skip
+    made, dense = converted(typed(model), stride=2, size="fixed")
+    assert made.geometry[0].stride == (2, 2)
+    x = RNG.standard_normal((1, 2, 23, 23)).astype(np.float32)
+    np.testing.assert_allclose(run(dense, x)[0][:, :, 0, 0], run(model, x)[0], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"stride": 3}, "does not divide the map's own stride of 4 pixels; possible: 1, 2, 4"),
+        ({"stride": 8}, "possible: 1, 2, 4"),
+        ({"stride": 0}, "no distance"),
+        ({"stride": 2, "form": "rows"}, "take form conv"),
+        ({"stride": 2, "output": "vector"}, "take output map"),
+        ({"stride": 2, "pool": "global"}, "take pool window"),
+    ],
+)
+def test_calls_that_do_not_fit(options, said):
+    with pytest.raises(UsageError) as error:
+        plan(load(MODELS / "lenet5.onnx"), Options(**options))
+    assert said in str(error.value)
