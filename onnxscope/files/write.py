@@ -12,8 +12,9 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import cast
 
@@ -32,6 +33,8 @@ EXTERNAL_THRESHOLD = 1024
 ALIGNMENT = 4096
 """Offsets in the external file are multiples of a page, so that it can be mapped (ONNX "External Data")."""
 _BUFFER = 1 << 20
+_POPULATE_READ = 22
+"""MADV_POPULATE_READ of Linux's mman.h: all pages at once; one by one takes a third longer."""
 _SMALL = 1 << 16
 
 
@@ -158,9 +161,12 @@ def _copied(source: Source, offset: int, length: int) -> Iterator[memoryview]:
             continue
         if source.fd is not None and os.fstat(source.fd).st_size < stop:
             raise FileError("the file has shrunk while it was copied", where=source.name)
+        first = start // mmap.PAGESIZE * mmap.PAGESIZE
+        if length > _SMALL and sys.platform == "linux":
+            with suppress(OSError):  # Linux before 5.14
+                data.madvise(_POPULATE_READ, first, stop - first)
         yield memoryview(data)[start:stop]
         if length > _SMALL and hasattr(mmap, "MADV_DONTNEED"):
-            first = start // mmap.PAGESIZE * mmap.PAGESIZE
             data.madvise(mmap.MADV_DONTNEED, first, stop - first)
 
 
