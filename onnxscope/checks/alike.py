@@ -67,10 +67,12 @@ def _alike(bucket: list[TensorStatistics]) -> Iterator[Group]:
 
 def _sample(found: TensorStatistics) -> tuple[TensorStatistics, np.ndarray] | None:
     try:
-        numbers, _ = _numbers(found)
+        numbers, pages = _numbers(found)
     except (FileError, TypeError, ValueError):
         return None
-    return found, numbers[:: max(numbers.size // SAMPLE, 1)].astype("<f8")
+    sample = numbers[:: max(numbers.size // SAMPLE, 1)].astype("<f8")
+    pages.release(0, numbers.nbytes)  # the system maps far more around each number than was asked for
+    return found, sample
 
 
 def _numbers(found: TensorStatistics) -> tuple[np.ndarray, Pages]:
@@ -96,9 +98,9 @@ def _difference(one: TensorStatistics, other: TensorStatistics) -> float | None:
     largest = 0.0
     for start in range(0, one.count, BLOCK):
         left, right = (numbers[start : start + BLOCK].astype("<f8") for numbers, _ in held)
+        for numbers, pages in held:
+            pages.release(start * numbers.itemsize, (start + BLOCK) * numbers.itemsize)
         if not _close(left, right):
             return None
         largest = max(largest, float(abs(left - right).max()))
-        for numbers, pages in held:
-            pages.release(start * numbers.itemsize, (start + BLOCK) * numbers.itemsize)
     return largest
