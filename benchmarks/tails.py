@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 from onnx import helper, numpy_helper
 
 from onnxscope.files.read import loads

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 os.environ["ALLOW_RELEASED_ONNX_OPSETS_ONLY"] = "0"
 
 import onnx
-import onnxruntime  # type: ignore[import-untyped]
+import onnxruntime
 from onnx.backend.test.case.node import collect_testcases
 
 TYPES = {1: "float32", 10: "float16", 11: "float64", 6: "int32", 7: "int64", 3: "int8", 2: "uint8", 9: "bool"}

@@ -86,7 +86,7 @@ def _resident(session: int) -> Iterator[int]:
 def naive(original: str, candidate: str, array: str) -> int:
     """Both files in default sessions, one run each; 0 where all outputs are close."""
     import numpy as np
-    import onnxruntime  # type: ignore[import-untyped]
+    import onnxruntime
 
     value = np.load(array)
     sessions = [onnxruntime.InferenceSession(path) for path in (original, candidate)]

@@ -64,7 +64,7 @@ class Provider:
     """As onnxruntime calls it."""
     options: dict[str, str] = field(default_factory=dict)
     """Options, defaults of ours included."""
-    library: str | None = None
+    plugin: str | None = None
     """Shared library of a plugin provider (option `library`)."""
 
     @property
@@ -162,7 +162,7 @@ def require() -> Any:
     """
     try:
         with _own_temporary_folder("onnxruntime" not in sys.modules):
-            import onnxruntime  # type: ignore[import-untyped]
+            import onnxruntime
 
             getattr(onnxruntime, "disable_telemetry_events", lambda: None)()
     except ImportError as error:
@@ -258,10 +258,10 @@ def resolved(provider: Provider) -> Provider:
     Raises RuntimeFailure, with the command that helps, where neither has it.
     """
     names = installed()
-    if provider.library is not None or provider.name in names:
+    if provider.plugin is not None or provider.name in names:
         return provider
     if provider.name in (found := plugins()):
-        return replace(provider, library=found[provider.name][1])
+        return replace(provider, plugin=found[provider.name][1])
     known = _BY_KEY.get(provider.name.lower())
     bring = f"{known.install} (in an environment of its own)" if known else ""
     raise RuntimeFailure(
@@ -359,7 +359,7 @@ def open_session(ort: Any, model: str | bytes, options: Any, provider: Provider)
 
     Raises whatever onnxruntime raises; whether the provider is really used is for `get_providers()` to say.
     """
-    if provider.library is not None:
+    if provider.plugin is not None:
         _plugin(ort, options, provider)
         return ort.InferenceSession(model, options, enable_fallback=0)
     wanted: list[Any] = [(provider.name, dict(provider.options))]
@@ -372,7 +372,7 @@ def _plugin(ort: Any, options: Any, provider: Provider) -> None:
     """Register a plugin provider's library (onnxruntime 1.23 and later) and ask for its devices."""
     if not hasattr(ort, "register_execution_provider_library"):
         raise RuntimeFailure(f"{version()} knows no plugin providers", help="onnxruntime 1.23 or later does")
-    library = os.path.abspath(str(provider.library))
+    library = os.path.abspath(str(provider.plugin))
     if library not in _registered:
         ort.register_execution_provider_library(provider.name, library)
         _registered.add(library)

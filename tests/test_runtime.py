@@ -39,8 +39,8 @@ def test_tf32_is_off_unless_asked_for():
 
 
 def test_a_plugin_names_its_library():
-    found = runtime.parse("MyProvider:library=/opt/x.so,level=3")
-    assert (found.name, found.library, found.options) == ("MyProvider", "/opt/x.so", {"level": "3"})
+    found = runtime.parse("MyProvider:library=plugins/x.so,level=3")
+    assert (found.name, found.plugin, found.options) == ("MyProvider", "plugins/x.so", {"level": "3"})
 
 
 @pytest.mark.parametrize("text", ["gpu", "", "cuda:device_id", "cuda:=1", "cpu:use_arena=0"])
@@ -96,15 +96,15 @@ def test_two_wheels_of_one_module_are_named(monkeypatch):
 
 def test_a_plugin_package_brings_its_library(monkeypatch, tmp_path):
     (tmp_path / "onnxruntime_ep_mine.py").write_text(
-        "get_ep_names = lambda: ['MineExecutionProvider']\nget_library_path = lambda: '/opt/mine.so'\n"
+        "get_ep_names = lambda: ['MineExecutionProvider']\nget_library_path = lambda: 'plugins/mine.so'\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert runtime.plugins()["MineExecutionProvider"] == ("onnxruntime_ep_mine", "/opt/mine.so")
+    assert runtime.plugins()["MineExecutionProvider"] == ("onnxruntime_ep_mine", "plugins/mine.so")
     found = runtime.resolved(runtime.parse("MineExecutionProvider:level=3"))
-    assert (found.library, found.options) == ("/opt/mine.so", {"level": "3"})
+    assert (found.plugin, found.options) == ("plugins/mine.so", {"level": "3"})
     row = next(row for row in runtime.providers() if row.name == "MineExecutionProvider")
     assert (row.installed, row.loads, row.plugin) == (True, False, "onnxruntime_ep_mine")
-    assert "Failed to load library /opt/mine.so" in row.reason
+    assert "Failed to load library plugins/mine.so" in row.reason
 
 
 def test_a_broken_plugin_package_is_passed_over(monkeypatch, tmp_path):

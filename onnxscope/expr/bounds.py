@@ -149,9 +149,11 @@ def _monomial_bound(monomial: Monomial, least: Mapping[str, int]) -> Coefficient
     """A number that a product of sizes never falls below; None where one of them may be negative."""
     total: Coefficient = 1
     for atom in monomial:
-        bound = least.get(atom.name, int(not atom.invented)) if isinstance(atom, Symbol) else None
-        if bound is None and len(monomial) > 1:
-            bound = lower_bound(size_of(atom))  # type: ignore[assignment]
+        bound: Coefficient | None = None
+        if isinstance(atom, Symbol):
+            bound = least.get(atom.name, int(not atom.invented))
+        elif len(monomial) > 1:
+            bound = lower_bound(size_of(atom))
         if bound is None or bound < 0:
             return None
         total *= bound
@@ -169,7 +171,7 @@ def _relaxed(size: Size) -> Size | None:
     return None
 
 
-def _linear_bound(atom: Atom, *, below: bool) -> Size | None:
+def _linear_bound(atom: Atom, *, below: bool) -> Size | Fraction | None:
     if isinstance(atom, Floor):
         if not isinstance(atom.denominator, int):
             return None
@@ -178,9 +180,9 @@ def _linear_bound(atom: Atom, *, below: bool) -> Size | None:
     if isinstance(atom, Extremum):
         if below == (atom.kind == "max"):
             return atom.args[-1]
-        bounds = [lower_bound(arg) for arg in atom.args] if below else [None]
-        if all(bound is not None for bound in bounds):
-            return min(bound for bound in bounds if bound is not None)  # type: ignore[return-value]
+        bounds = [bound for arg in atom.args if below and (bound := lower_bound(arg)) is not None]
+        if len(bounds) == len(atom.args):
+            return min(bounds)
     return None
 
 

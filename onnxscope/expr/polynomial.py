@@ -186,7 +186,16 @@ def _shifted(expr: Expr, number: int) -> Size:
     return Expr((*kept, ((), whole(constant + number)))) if constant + number else Expr(kept)
 
 
-def scaled(size: Size, factor: Coefficient) -> Size:
+def integers(value: object) -> tuple[int, ...]:
+    """The integers of a list, for example of an attribute; () for anything else.
+
+    >>> integers((1, 2)), integers(b"SAME"), integers(None)
+    ((1, 2), (), ())
+    """
+    return tuple([item for item in value if isinstance(item, int)]) if isinstance(value, tuple) else ()
+
+
+def scaled(size: Size | Fraction, factor: Coefficient) -> Size:
     """The size times a number."""
     if isinstance(size, Expr) and factor and (size.terms[0][0] or len(size.terms) > 1):
         return Expr(tuple((monomial, whole(coefficient * factor)) for monomial, coefficient in size.terms))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import product
 from math import prod
 
-from onnxscope.expr import Expr, Size
+from onnxscope.expr import Size, integers
 from onnxscope.ops.value import DATA_LIMIT, Data, Scalar, Shape
 
 
@@ -19,7 +19,8 @@ def plain(sizes: Sequence[Size]) -> tuple[int, ...] | None:
     >>> plain((2, 3))
     (2, 3)
     """
-    return None if any(isinstance(size, Expr) for size in sizes) else tuple(sizes)  # type: ignore[arg-type]
+    numbers = integers(tuple(sizes))
+    return numbers if len(numbers) == len(sizes) else None
 
 
 def reshaped(data: Data | None, shape: Shape) -> Data | None:

@@ -118,10 +118,11 @@ def _is_size(item: Number | None) -> TypeGuard[Size]:
 
 
 def _range_data(size: Size, start: Scalar, delta: Scalar, dtype: int | None) -> Data | None:
-    whole = all(isinstance(item, (int, Expr)) for item in (start, delta))
-    if not isinstance(size, int) or size > DATA_LIMIT or not whole or dtype is None:
+    if not isinstance(start, (int, Expr)) or not isinstance(delta, (int, Expr)):
         return None  # floats: the runtime's rounding of start + i*delta isn't specified
-    items = [folding.settled(start + i * delta, dtype) for i in range(size)]  # type: ignore[operator]
+    if not isinstance(size, int) or size > DATA_LIMIT or dtype is None:
+        return None
+    items = [folding.settled(start + i * delta, dtype) for i in range(size)]
     known = tuple(item for item in items if item is not None)
     return Data((size,), known) if len(known) == size else None
 

@@ -149,16 +149,18 @@ class View(NamedTuple):
     def sizes(self, index: int) -> tuple[Size, ...]:
         """Content of an input as whole sizes (a shape, axes, repeats). Raises Unanswered where it is none."""
         items = self.data(index).items
-        if not all(isinstance(item, (int, Expr)) for item in items):
+        whole = tuple([item for item in items if isinstance(item, (int, Expr))])
+        if len(whole) < len(items):
             raise Unanswered(f"input {index} ({self.node.inputs[index]}) does not hold whole numbers")
-        return items  # type: ignore[return-value]
+        return whole
 
     def ints(self, index: int) -> tuple[int, ...]:
         """Content of an input as plain integers. Raises Unanswered where one is unknown or symbolic."""
         items = self.sizes(index)
-        if not all(isinstance(item, int) for item in items):
+        known = tuple([int(item) for item in items if isinstance(item, int)])
+        if len(known) < len(items):
             raise Unanswered(f"input {index} ({self.node.inputs[index]}) depends on unknown sizes")
-        return tuple(int(item) for item in items)  # type: ignore[arg-type]
+        return known
 
     def unknown(self, axis: int, output: int = 0) -> Expr:
         """A new symbol for a size that only running the model tells; named after the value and axis."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from onnxscope.expr import Expr, Size, floor, terms_of
+from onnxscope.ops._content import plain
 from onnxscope.ops.registry import View, axis_of, op
 from onnxscope.ops.value import Inferred, Scalar, Shape, Unanswered, one
 
@@ -77,11 +78,12 @@ def _from_sizes(n: View, index: int, x: Sequence[Size], policy: str) -> Sequence
     sizes = n.sizes(index)
     if policy == "stretch" or len(sizes) != len(x):
         return sizes
-    if any(isinstance(size, Expr) or size == 0 for size in (*sizes, *x)):
+    wanted, given = plain(sizes), plain(x)
+    if wanted is None or given is None or 0 in (*wanted, *given):
         return [None] * len(x)
     choose = min if policy == "not_larger" else max
-    scale = choose(_float32(size / old) for size, old in zip(sizes, x, strict=True))  # type: ignore[operator]
-    return [int(_float32(scale * old) + 0.5) for old in x]  # type: ignore[operator]
+    scale = choose(_float32(size / old) for size, old in zip(wanted, given, strict=True))
+    return [int(_float32(scale * old) + 0.5) for old in given]
 
 
 def _from_scales(n: View, index: int, x: Sequence[Size]) -> Sequence[Size | None]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxscope.analysis.facts import NodeFact
-from onnxscope.expr import Expr, Size
+from onnxscope.expr import Expr, Size, integers
 from onnxscope.graph import Node
 from onnxscope.rewrite.atrous import Grid, Grids, NoDenseTwin, Rule, Walk
 from onnxscope.rewrite.atrous_windows import convolution, pool, quantized_pool
@@ -125,10 +125,8 @@ def _axes(walk: Walk, node: Node) -> set[int] | None:
         data = walk.facts.value(node.inputs[1]).known()
         if data is None:
             raise NoDenseTwin("computes its axes")
-        given = data.items  # type: ignore[assignment]
-    if not isinstance(given, tuple) or not given:
-        return None
-    return {int(axis) % rank for axis in given}  # type: ignore[arg-type]
+        return {axis % rank for axis in integers(data.items)} or None
+    return {axis % rank for axis in integers(given)} or None
 
 
 def squeeze(walk: Walk, fact: NodeFact) -> Grids | None:
@@ -151,7 +149,7 @@ def unsqueeze(walk: Walk, fact: NodeFact) -> Grids | None:
     given = node.attribute("axes")
     data = walk.facts.value(node.inputs[1]).known() if len(node.inputs) > 1 else None
     listed = given if isinstance(given, tuple) else data.items if data is not None else ()
-    axes = {int(axis) % rank for axis in listed}  # type: ignore[arg-type]
+    axes = {axis % rank for axis in integers(listed)}
     if len(axes) + len(grids) != rank:
         raise NoDenseTwin("computes its axes")
     walk.keep(node)
@@ -164,7 +162,7 @@ def transpose(walk: Walk, fact: NodeFact) -> Grids | None:
     grids = walk.first(fact.node)
     perm = fact.node.attribute("perm")
     walk.keep(fact.node)
-    return tuple(grids[int(a)] for a in perm) if isinstance(perm, tuple) else grids[::-1]  # type: ignore[arg-type]
+    return tuple(grids[axis] for axis in integers(perm)) if perm else grids[::-1]
 
 
 def concat(walk: Walk, fact: NodeFact) -> Grids | None:
@@ -240,8 +238,8 @@ def _touched(walk: Walk, node: Node, rank: int) -> set[int]:
     given = node.attribute("axes")
     if walk.opset >= 10 and len(node.inputs) > 3 and node.inputs[3]:
         data = walk.facts.value(node.inputs[3]).known()
-        given = data.items if data is not None else tuple(range(rank))  # type: ignore[assignment]
-    return {int(a) % rank for a in given} if isinstance(given, tuple) else set(range(rank))  # type: ignore[arg-type]
+        return {axis % rank for axis in (integers(data.items) if data is not None else range(rank))}
+    return {axis % rank for axis in (integers(given) if isinstance(given, tuple) else range(rank))}
 
 
 def reshape(walk: Walk, fact: NodeFact) -> Grids | None:

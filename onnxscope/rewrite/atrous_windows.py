@@ -10,6 +10,7 @@ from math import inf
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import NodeFact
+from onnxscope.expr import integers
 from onnxscope.ops._windows import SAME
 from onnxscope.ops.value import Window
 from onnxscope.rewrite.atrous import END, Grid, Grids, NoDenseTwin, Walk
@@ -28,9 +29,9 @@ class Sliding:
         before = grids[self.first : self.first + self.rank]
         if any(g.factor > 1 for i, g in enumerate(grids) if not self.first <= i < self.first + self.rank):
             raise NoDenseTwin("mixes an axis that gets denser")
-        if not all(isinstance(size, int) for size in window.kernel):
+        self.kernel = integers(window.kernel)
+        if len(self.kernel) < self.rank:
             raise NoDenseTwin("has a kernel of unknown size")
-        self.kernel = tuple(int(size) for size in window.kernel)  # type: ignore[arg-type]
         pairs = [walk.kept(t, grid) for t, grid in zip(window.strides, before, strict=True)]
         self.strides = tuple(stride for stride, _ in pairs)
         self.factors = tuple(grid.factor for grid in before)

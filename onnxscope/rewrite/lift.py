@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from onnxscope.analysis.facts import Facts, NodeFact
+from onnxscope.expr import integers
 from onnxscope.graph import Model, Node
 from onnxscope.ops.value import Data, Shape
 from onnxscope.rewrite.builder import Builder
@@ -263,13 +264,12 @@ class Step(NamedTuple):
         """Integers given as an attribute or, in later opsets, as an input; None where neither is known."""
         given = self.fact.node.attribute(attribute)
         if isinstance(given, tuple):
-            return tuple(int(item) for item in given)  # type: ignore[arg-type]
+            return integers(given)
         if isinstance(given, int):
             return (given,)
         data = self.known(index)
-        if data is None or not all(isinstance(item, int) for item in data.items):
-            return None
-        return tuple(int(item) for item in data.items)  # type: ignore[arg-type]
+        found = integers(None if data is None else data.items)
+        return found if data is not None and len(found) == len(data.items) else None
 
     def integer(self, attribute: str, default: int) -> int:
         """An integer attribute."""
