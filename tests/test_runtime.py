@@ -104,7 +104,8 @@ def test_a_plugin_package_brings_its_library(monkeypatch, tmp_path):
     assert (found.plugin, found.options) == ("plugins/mine.so", {"level": "3"})
     row = next(row for row in runtime.providers() if row.name == "MineExecutionProvider")
     assert (row.installed, row.loads, row.plugin) == (True, False, "onnxruntime_ep_mine")
-    assert "Failed to load library plugins/mine.so" in row.reason
+    assert "Failed to load library" in row.reason
+    assert "plugins/mine.so" in row.reason
 
 
 def test_a_broken_plugin_package_is_passed_over(monkeypatch, tmp_path):

@@ -56,7 +56,7 @@ def small_map(pair: Pair, native: Draw) -> Larger | None:
     setting = pair.setting
     if not setting.heads or setting.heavy:
         return None
-    head = setting.heads[0]
+    head = _head(pair)
     sizes = (setting.candidate_facts.value(head.read_map).shape or ())[2:]
     cells = CELLS.get(len(sizes))
     wanted = _map_of(head, cells) if cells else None
@@ -68,6 +68,24 @@ def small_map(pair: Pair, native: Draw) -> Larger | None:
         return None
     (image, *others), axes = {name for name, _, _ in found}, tuple(axis for _, axis, _ in found)
     return None if others else _larger(pair, native, image, axes, [number for _, _, number in found])
+
+
+def _head(pair: Pair) -> HeadLink:
+    """The last head behind whose map the outputs need nothing else of the image; the last where none is so.
+
+    Layers inside the backbone (squeeze-excitation, blocks with a residual) are heads, too.
+    """
+    heads = pair.setting.heads
+    return next((head for head in reversed(heads) if not _read_beside(pair, head)), heads[-1])
+
+
+def _read_beside(pair: Pair, head: HeadLink) -> list[str]:
+    """Inputs that the map of a head is made from, and that the outputs read in another way as well."""
+    original = pair.setting.original
+    names = _behind(original, head, pair.setting.interface.outputs)
+    part = cut(original, {head.feature_map: 1}, names)
+    made_from = sources(original, [head.feature_map]) - set(original.graph.initializers)
+    return [info.name for info in part.graph.inputs if info.name in made_from - {head.feature_map}]
 
 
 def _map_of(head: HeadLink, cells: tuple[int, ...]) -> tuple[int, ...]:
@@ -131,13 +149,13 @@ def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -
     except (RuntimeFailure, UsageError) as error:
         if not pair.second.worker.alive:
             raise
-        notes.append(f"not run at {shown(larger.size)}: {error}")
+        notes.append(f"not run at {shown(larger.size)}: {error.message}")
         return ()
 
 
 def _shared_scale(pair: Pair) -> str:
     """A node behind the feature map that quantizes by the numbers it meets; "" where there is none."""
-    head, original = pair.setting.heads[0], pair.setting.original
+    head, original = _head(pair), pair.setting.original
     part = cut(original, {head.feature_map: 1}, [info.name for info in original.graph.outputs])
     found = (node for node in part.graph.nodes if node.op.startswith("DynamicQuantize"))
     return next((f"{node.op} {node.name or node.outputs[0]}" for node in found), "")
@@ -170,7 +188,7 @@ def _image(pair: Pair) -> tuple[str, tuple[int, ...]]:
     found = [p for p in pair.setting.inputs if len(p.sizes) == 4]
     if len(found) != 1:
         raise UsageError("--dense needs exactly one input with height and width")
-    shape = pair.setting.candidate_facts.value(pair.setting.heads[0].read_map).shape or ()
+    shape = pair.setting.candidate_facts.value(_head(pair).read_map).shape or ()
     free = [(s.name, 0) for size in shape[2:] if isinstance(size, Expr) for s in symbols(size)]
     places = _places(pair, list(dict.fromkeys(free)))
     axes = tuple(axis for name, axis, _ in places if name == found[0].name)
@@ -178,7 +196,15 @@ def _image(pair: Pair) -> tuple[str, tuple[int, ...]]:
 
 
 def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, border: bool) -> DenseResult:
-    setting, head = pair.setting, pair.setting.heads[0]
+    setting, head = pair.setting, _head(pair)
+    beside = _read_beside(pair, head)
+    if beside:
+        raise UsageError(
+            f"behind the map {head.feature_map} the outputs read {beside[0]} in another way, too (a "
+            "residual, or its sizes), so windows of that map alone don't give them",
+            where=setting.request.candidate,
+            help="without --dense the native size is compared",
+        )
     if head.several:
         raise UsageError(
             "the head reads several maps, and windows are cut from one", where=setting.request.candidate
@@ -232,9 +258,7 @@ def _common(
 ) -> Comparison:
     """A denser map at the cells that the original has, too, from the image on."""
     try:
-        found = dense.common_check(
-            pair.setting.original, pair.setting.heads[0], image, cells, pair.first, **options
-        )
+        found = dense.common_check(pair.setting.original, _head(pair), image, cells, pair.first, **options)
     except RuntimeFailure:
         if not pair.first.worker.alive:
             raise

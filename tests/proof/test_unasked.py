@@ -72,6 +72,49 @@ def test_a_stride_or_a_pad_of_the_head_is_caught(
     assert found.runs[0].first_divergence in ("g", "g (impulses)")
 
 
+GATE = [
+    "c = Conv(x, k) strides=[2,2]", "a = GlobalAveragePool(c)", "v = Flatten(a)", "e = Gemm(v, s)",
+    "h = Sigmoid(e)", "u = Unsqueeze(h) axes=[2,3]", "m = Mul(c, u)",
+]  # fmt: skip
+"""Squeeze and excitation: a fully connected layer inside the backbone, which is a head of its own."""
+BATCH = [
+    "c = Conv(x, k) strides=[2,2]", "t = Shape(x)", "n = Slice(t, i, o)", "r = Concat(n, l) axis=0",
+    "f = Reshape(c, r)", "y = Gemm(f, w, b)",
+]  # fmt: skip
+"""A head that asks the image for its batch: no map alone says it all."""
+
+
+@pytest.mark.parametrize(
+    ("lines", "windows", "note"),
+    [
+        ([*GATE, "d = Conv(m, p)", "f = Flatten(d)", "y = Gemm(f, w, b)"], [6], []),
+        (BATCH, [], ["behind the map c"]),
+    ],
+    ids=["a layer inside the backbone", "an answer that reads the image again"],
+)
+def test_the_small_map_is_that_of_the_last_head(
+    lines: list[str], windows: list[int], note: list[str], tmp_path: Path
+) -> None:
+    draw = np.random.default_rng(0)
+    sizes = {"k": (4, 3, 3, 3), "s": (4, 4), "p": (4, 4, 1, 1), "w": (36, 5), "b": (5,)}
+    read = " ".join(lines)
+    stored = {
+        name: draw.standard_normal(size).astype(np.float32)
+        for name, size in sizes.items()
+        if f" {name}," in read or f" {name})" in read
+    }
+    numbers = {"i": 0, "o": 1, "l": -1} if lines is BATCH else {}
+    stored |= {name: np.array([number]) for name, number in numbers.items()}
+    save(net(lines, opset=11, x="1,3,7,7", **stored), tmp_path / "net.onnx")
+    onnxscope.convert(str(tmp_path / "net.onnx"), str(tmp_path / "map.onnx"), verify=False)
+    found = verify(Request(str(tmp_path / "net.onnx"), str(tmp_path / "map.onnx"), trials=1))
+    assert found.equivalent
+    assert [row.windows for row in found.runs[0].dense] == windows, found.notes
+    said = [text for text in found.notes if "not run at" in text]
+    assert [part in text for part, text in zip(note, said, strict=True)] == [True] * len(note)
+    assert not any(str(tmp_path) in text for text in said)  # names of scratch files change from run to run
+
+
 LAYOUTS = {
     "channels last": (["t = Transpose(x) perm=[0,3,1,2]", "c = Conv(t, k) strides=[2,2]"], "1,7,7,3", 2),
     "1-D": (["c = Conv(x, k) strides=[2]"], "1,3,7", 1),
