@@ -21,11 +21,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
+from typing import TypeAlias
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "bench"
@@ -43,7 +45,13 @@ class Run:
     """Seconds, user and system."""
     peak: float
     """MiB."""
-    ok: bool
+    status: int
+    """As `subprocess` gives it: negative for a signal."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended well and in time."""
+        return self.status == 0
 
 
 @dataclass(frozen=True)
@@ -59,18 +67,27 @@ class Measured:
     ok: bool
 
 
-def run(command: Sequence[str], timeout: float) -> Run:
-    """Run a command to its end and ask the kernel what it took; not `ok` where it failed or was stopped."""
+Watch: TypeAlias = "Callable[[int], AbstractContextManager[list[float]]]"
+"""Watches the memory of a process group while it runs; the one entry that it yields is the peak, in MiB."""
+
+
+def run(command: Sequence[str], timeout: float, watch: Watch | None = None) -> Run:
+    """Run a command to its end, in a session of its own, and ask the kernel what it took.
+
+    Peak memory is that of the largest process, or what `watch` says.
+    """
     begin = time.perf_counter()
     null = subprocess.DEVNULL
     process = subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
     stop = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
     stop.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    stop.cancel()
-    wall = time.perf_counter() - begin
+    with watch(process.pid) if watch else nullcontext() as seen:
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - begin
+        stop.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, process.returncode == 0)
+    peak = seen[0] if seen else usage.ru_maxrss / 1024
+    return Run(wall, usage.ru_utime + usage.ru_stime, peak, process.returncode)
 
 
 def compare(command: Sequence[str], baseline: Sequence[str], pairs: int, timeout: float) -> Measured:

@@ -17,58 +17,36 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from report import CACHE, model_file, target
+from report import CACHE, Run, model_file, run, target
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 VERIFY = [sys.executable, "-m", "onnxscope", "verify"]
 
 
-@dataclass(frozen=True)
-class Run:
-    """One command with all that it started."""
-
-    wall: float
-    """Seconds."""
-    cpu: float
-    """Seconds, user and system."""
-    peak: float
-    """MiB resident at one moment, all processes added."""
-    status: int
-
-
-def run(command: Sequence[str], timeout: float) -> Run:
-    """Run a command to its end in a session of its own, watching the memory of everything in it."""
-    begin = time.perf_counter()
-    null = subprocess.DEVNULL
-    process = subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
-    stop = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
-    stop.start()
-    peak, ended = [0.0], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak, ended))
-    watcher.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - begin
-    stop.cancel()
-    ended.set()
-    watcher.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Run(wall, usage.ru_utime + usage.ru_stime, peak[0], process.returncode)
-
-
-def _watch(session: int, peak: list[float], ended: threading.Event) -> None:
+@contextmanager
+def tree(session: int) -> Iterator[list[float]]:
     """Keep the largest sum of resident memory of a session's processes, in MiB."""
-    while not ended.wait(0.005):
-        peak[0] = max(peak[0], sum(_resident(session)) / 2**20)
+    peak, ended = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            peak[0] = max(peak[0], sum(_resident(session)) / 2**20)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def _resident(session: int) -> Iterator[int]:
@@ -131,7 +109,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, tuple[float, f
         "verify --trials 1": [*VERIFY, original, candidate, "--trials", "1", *more],
     }
     turns = [
-        {label: run(command, options.timeout) for label, command in commands.items()}
+        {label: run(command, options.timeout, tree) for label, command in commands.items()}
         for _ in range(options.pairs)
     ]
     print(f"\n{name}: {os.path.getsize(original) / 1e6:,.1f} MB, {options.pairs} pairs")

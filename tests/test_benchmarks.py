@@ -43,7 +43,7 @@ def test_ratios_are_those_of_the_pairs(bench, monkeypatch):
 
     def fake(command, timeout):
         wall = next(walls)
-        return bench["Run"](wall, wall, 10.0, True)
+        return bench["Run"](wall, wall, 10.0, 0)
 
     monkeypatch.setitem(bench["compare"].__globals__, "run", fake)
     measured = bench["compare"](["ours"], ["baseline"], 3, 1)
@@ -55,6 +55,6 @@ def test_the_memory_of_a_command_is_that_of_its_whole_tree(monkeypatch):
     bench = runpy.run_path(str(FOLDER / "verify.py"))
     hold = "x = bytearray(b'1') * (64 << 20); import time; time.sleep(1)"
     both = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {hold!r}]); {hold}; p.wait()"
-    found = bench["run"]([sys.executable, "-c", both], 60)
+    found = bench["run"]([sys.executable, "-c", both], 60, bench["tree"])
     assert found.status == 0
     assert 128 < found.peak < 256  # two processes of 64 MiB and an interpreter each

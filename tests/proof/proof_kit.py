@@ -3,13 +3,17 @@
 import json
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
+from nets import net
 from onnx import helper, numpy_helper
 
+import onnxscope
 from onnxscope.files.read import loads
+from onnxscope.files.write import save
 from onnxscope.proof.skeleton import Skeleton
 from onnxscope.rewrite.plan import PROVENANCE
 
@@ -323,3 +327,19 @@ def sabotages(spec, seed=5):
         yield "channels first for last", candidate(spec, first=kernel(weight, other)), "t0"
         turned = np.ascontiguousarray(kernel(weight, spec).swapaxes(2, 3))
         yield "height and width swapped", candidate(spec, first=turned), "t0"
+
+
+def small_classifier(folder: Path, last: str, opset: int) -> Path:
+    """A file with a convolution, a head of 36 -> 5 and the op `last`, which makes `y` of `g`."""
+    draw = np.random.default_rng(0)
+    lines = ["c = Conv(x, k) strides=[2,2]", "r = Relu(c)", "f = Flatten(r)", "g = Gemm(f, w, b)", last]
+    weights = {"k": (4, 3, 3, 3), "w": (36, 5), "b": (5,)}
+    stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in weights.items()}
+    save(net(lines, opset=opset, x="1,3,7,7", **stored), folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def converted_map(original: Path) -> Path:
+    """Its conversion to a map, beside it."""
+    onnxscope.convert(str(original), str(original.with_name("map.onnx")), verify=False)
+    return original.with_name("map.onnx")

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
-from nets import net
 from onnx import numpy_helper
+from proof_kit import converted_map, small_classifier
 
-import onnxscope
-from onnxscope.files.write import save
 from onnxscope.proof import setting, trials
 from onnxscope.proof.result import Request
 from onnxscope.proof.verify import verify
@@ -22,19 +19,13 @@ from onnxscope.proof.worker import Worker
 def original(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A small classifier that passes for a large one."""
     monkeypatch.setattr(setting, "HEAVY", 0)
-    draw = np.random.default_rng(0)
-    lines = ["c = Conv(x, k) strides=[2,2]", "r = Relu(c)", "f = Flatten(r)", "g = Gemm(f, w, b)"]
-    weights = {"k": (4, 3, 3, 3), "w": (36, 5), "b": (5,)}
-    stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in weights.items()}
-    save(net([*lines, "y = Softmax(g)"], opset=13, x="1,3,7,7", **stored), tmp_path / "net.onnx")
-    return tmp_path / "net.onnx"
+    return small_classifier(tmp_path, "y = Softmax(g)", 13)
 
 
 @pytest.fixture
 def converted(original: Path) -> Path:
     """Its conversion to a map."""
-    onnxscope.convert(str(original), str(original.with_name("map.onnx")), verify=False)
-    return original.with_name("map.onnx")
+    return converted_map(original)
 
 
 def changed(path: Path, weight: str) -> Path:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from nets import net
+from proof_kit import converted_map, small_classifier
 
 import onnxscope
 from onnxscope.files.write import save
@@ -18,19 +19,13 @@ from onnxscope.proof.verify import verify
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
     """A small classifier of opset 11, whose Softmax coerces to two axes."""
-    draw = np.random.default_rng(0)
-    lines = ["c = Conv(x, k) strides=[2,2]", "r = Relu(c)", "f = Flatten(r)", "g = Gemm(f, w, b)"]
-    weights = {"k": (4, 3, 3, 3), "w": (36, 5), "b": (5,)}
-    stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in weights.items()}
-    save(net([*lines, "y = Softmax(g) axis=1"], opset=11, x="1,3,7,7", **stored), tmp_path / "net.onnx")
-    return tmp_path / "net.onnx"
+    return small_classifier(tmp_path, "y = Softmax(g) axis=1", 11)
 
 
 @pytest.fixture
 def converted(original: Path) -> Path:
     """Its conversion to a map."""
-    onnxscope.convert(str(original), str(original.with_name("map.onnx")), verify=False)
-    return original.with_name("map.onnx")
+    return converted_map(original)
 
 
 def test_a_softmax_over_the_wrong_axis_of_the_map_is_caught(original: Path, converted: Path) -> None:
