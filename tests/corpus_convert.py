@@ -165,8 +165,8 @@ def _native(case: Case, candidate: Model, path: Path, head: HeadLink, batch: int
     feeds, names = _feeds(case, case.shapes, batch), _outputs(case.original)
     source = corpus.CACHE / f"{case.entry.name}.onnx"
     expected = case.runner.run(str(source), feeds, names, optimization=case.level)
-    found = case.runner.run(str(path), feeds, [head.feature_map, *names], optimization=case.level)
-    _, allowed = _expected(case, head, found[head.feature_map], names, feeds, whole=True)
+    found = case.runner.run(str(path), feeds, [head.read_map, *names], optimization=case.level)
+    _, allowed = _expected(case, head, found[head.read_map], names, feeds, whole=True)
     total = Comparison()
     for name in names:
         total = total.merged(
@@ -184,8 +184,8 @@ def _on_windows(
 ) -> Comparison:
     """Every cell of the map against the original's head on its window of the feature map."""
     feeds, names = _feeds(case, shapes, 1), _outputs(case.original)
-    found = case.runner.run(str(path), feeds, [head.feature_map, *names], optimization=case.level)
-    feature_map = found[head.feature_map]
+    found = case.runner.run(str(path), feeds, [head.read_map, *names], optimization=case.level)
+    feature_map = found[head.read_map]
     whole = _everywhere(head)
     expected, allowed = _expected(case, head, feature_map, names, feeds, whole=whole)
     total = Comparison()
@@ -223,7 +223,10 @@ def _expected(
         results = [
             case.runner.run(
                 given,
-                {head.feature_map: chunk, **{n: _repeated(a, len(chunk)) for n, a in others.items()}},
+                {
+                    head.feature_map: head.original(chunk),
+                    **{n: _repeated(a, len(chunk)) for n, a in others.items()},
+                },
                 names,
                 optimization=case.level,
             )

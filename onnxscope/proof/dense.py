@@ -71,7 +71,7 @@ def window_check(
 ) -> WindowCheck:
     """The original's head on every window of `feature_map` against the candidate's `results` there.
 
-    `feature_map` [N, C, *S] is the candidate's value of `head.feature_map`; `results` maps output names to
+    `feature_map` [N, C, *S] is the candidate's value of `head.read_map`; `results` maps output names to
     the candidate's values [N, F, *S']. `batch` is the batch size that the original bakes in (None: any);
     `others` are further inputs that its head needs. The limit comes from the jitter check of the head alone,
     over all windows; a `quantized` head runs as it is written, and must give the same steps. `folder` is a
@@ -85,8 +85,9 @@ def window_check(
 
     def over_all(parts: Sequence[Model]) -> dict[str, Array]:
         given = runnable(parts[0], folder)
+        given_rows = head.original(view[order])
         found = _chunked(
-            given, head.feature_map, view[order], list(results), runner, batch, others or {}, level
+            given, head.feature_map, given_rows, list(results), runner, batch, others or {}, level
         )
         return {name: value[np.argsort(order)] for name, value in found.items()}
 
@@ -123,10 +124,10 @@ def common_check(
     def own_map(front: Model) -> Array:
         given = {**image, **(others or {})}
         found = runner.run(runnable(front, folder), given, [head.feature_map], optimization=level)
-        return np.asarray(found[head.feature_map])
+        return head.candidate(np.asarray(found[head.feature_map]))
 
     def over_all(parts: Sequence[Model]) -> dict[str, Array]:
-        view = _rows_of_windows(own_map(parts[0]), window, ())
+        view = head.original(_rows_of_windows(own_map(parts[0]), window, ()))
         given = runnable(parts[1], folder)
         return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {}, level)
 

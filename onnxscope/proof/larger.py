@@ -16,12 +16,12 @@ from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.expr import Expr, symbols
 from onnxscope.graph import Model
 from onnxscope.proof import dense, inputs, speed
-from onnxscope.proof.extract import cut, sources
-from onnxscope.proof.inputs import Draw, Feeds
+from onnxscope.proof.extract import cut, reads, sources
+from onnxscope.proof.inputs import Array, Draw, Feeds
 from onnxscope.proof.interface import InputPair, fed
 from onnxscope.proof.limits import Comparison
 from onnxscope.proof.result import DenseResult, DenseSpeed
-from onnxscope.proof.setting import Pair
+from onnxscope.proof.setting import Pair, Setting
 
 if TYPE_CHECKING:
     from onnxscope.proof.links import HeadLink
@@ -56,36 +56,47 @@ def small_map(pair: Pair, native: Draw) -> Larger | None:
     setting = pair.setting
     if not setting.heads or setting.heavy:
         return None
-    head = _head(pair)
+    head = _head(pair.setting)
     sizes = (setting.candidate_facts.value(head.read_map).shape or ())[2:]
     cells = CELLS.get(len(sizes))
     wanted = _map_of(head, cells) if cells else None
     if wanted is None or len(wanted) != len(sizes):
         return None
     bound = [inputs.solved(size, number) for size, number in zip(sizes, wanted, strict=True)]
-    found = _places(pair, [place for place in bound if place is not None])
+    found = _places(pair.setting, [place for place in bound if place is not None])
     if len(found) != len(sizes):
         return None
     (image, *others), axes = {name for name, _, _ in found}, tuple(axis for _, axis, _ in found)
     return None if others else _larger(pair, native, image, axes, [number for _, _, number in found])
 
 
-def _head(pair: Pair) -> HeadLink:
+def _head(setting: Setting) -> HeadLink:
     """The last head behind whose map the outputs need nothing else of the image; the last where none is so.
 
     Layers inside the backbone (squeeze-excitation, blocks with a residual) are heads, too.
     """
-    heads = pair.setting.heads
-    return next((head for head in reversed(heads) if not _read_beside(pair, head)), heads[-1])
+    heads = setting.heads
+    return next((head for head in reversed(heads) if not _read_beside(setting, head)), heads[-1])
 
 
-def _read_beside(pair: Pair, head: HeadLink) -> list[str]:
-    """Inputs that the map of a head is made from, and that the outputs read in another way as well."""
-    original = pair.setting.original
-    names = _behind(original, head, pair.setting.interface.outputs)
-    part = cut(original, {head.feature_map: 1}, names)
+def _read_beside(setting: Setting, head: HeadLink) -> list[str]:
+    """Inputs that the map of a head is made from, and whose numbers the outputs read beside it as well."""
+    original = setting.original
+    part = _part(setting, head)
     made_from = sources(original, [head.feature_map]) - set(original.graph.initializers)
-    return [info.name for info in part.graph.inputs if info.name in made_from - {head.feature_map}]
+    names = [info.name for info in part.graph.inputs if info.name in made_from - {head.feature_map}]
+    return [name for name in names if not _sizes_only(part, name)]
+
+
+def _part(setting: Setting, head: HeadLink) -> Model:
+    """The original behind the map of a head."""
+    names = _behind(setting.original, head, setting.interface.outputs)
+    return cut(setting.original, {head.feature_map: 1}, names)
+
+
+def _sizes_only(part: Model, name: str) -> bool:
+    """Whether nothing but the sizes of an input is asked for."""
+    return all(node.op in ("Shape", "Size") for node in part.graph.nodes if name in reads(node))
 
 
 def _map_of(head: HeadLink, cells: tuple[int, ...]) -> tuple[int, ...]:
@@ -97,13 +108,13 @@ def _map_of(head: HeadLink, cells: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(step * (size + more - 2) + 1 for size, more, step in zip(window, cells, steps, strict=False))
 
 
-def _places(pair: Pair, bound: Sequence[tuple[str, int]]) -> list[tuple[str, int, int]]:
+def _places(setting: Setting, bound: Sequence[tuple[str, int]]) -> list[tuple[str, int, int]]:
     """(input, axis, number) of each symbol, where it stands for one axis of one input."""
     declared = {
         (info.name, axis): inputs.symbol_of(
             InputPair(info.name, info.type.dtype, info.type.shape or ()), axis
         )
-        for info in fed(pair.setting.candidate).values()
+        for info in fed(setting.candidate).values()
         for axis, size in enumerate(info.type.shape or ())
         if not isinstance(size, int)
     }
@@ -155,7 +166,7 @@ def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -
 
 def _shared_scale(pair: Pair) -> str:
     """A node behind the feature map that quantizes by the numbers it meets; "" where there is none."""
-    head, original = _head(pair), pair.setting.original
+    head, original = _head(pair.setting), pair.setting.original
     part = cut(original, {head.feature_map: 1}, [info.name for info in original.graph.outputs])
     found = (node for node in part.graph.nodes if node.op.startswith("DynamicQuantize"))
     return next((f"{node.op} {node.name or node.outputs[0]}" for node in found), "")
@@ -166,49 +177,57 @@ def shown(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
+def require(setting: Setting) -> None:
+    """Raise UsageError where no size can be checked: the candidate is no conversion of a head on one map."""
+    where = setting.request.candidate
+    if not setting.heads:
+        raise UsageError("--dense needs a candidate that onnxscope converted", where=where)
+    _image(setting)
+    _windowed(setting)
+
+
+def _windowed(setting: Setting) -> HeadLink:
+    """The head whose windows tell its outputs. Raises UsageError where those of no one map do."""
+    head, where = _head(setting), setting.request.candidate
+    beside = _read_beside(setting, head)
+    if beside:
+        raise UsageError(
+            f"behind the map {head.feature_map} the outputs read {beside[0]} in another way, too, so "
+            "windows of that map alone don't give them",
+            where=where,
+            help="without --dense the native size is compared",
+        )
+    if head.several:
+        raise UsageError("the head reads several maps, and windows are cut from one", where=where)
+    return head
+
+
 def check(pair: Pair, size: tuple[int, int], native: Draw, notes: list[str]) -> DenseResult:
     """The candidate at one input size against the original's head on all windows, and on all image crops.
 
-    `native` is a trial at the size that the original takes. Raises UsageError where the candidate is no
-    conversion to a map, or has no input with two spatial axes.
+    `native` is a trial at the size that the original takes. Raises UsageError where no output is a map there.
     """
-    if not pair.setting.heads:
-        raise UsageError(
-            "--dense needs a candidate that onnxscope converted", where=pair.setting.request.candidate
-        )
-    image, axes = _image(pair)
+    image, axes = _image(pair.setting)
     larger = _larger(pair, native, image, axes, size)
     if larger is None:
         raise UsageError(f"--dense: no trial has the input {image}")
     return _checked(pair, larger, native, notes, border=True)
 
 
-def _image(pair: Pair) -> tuple[str, tuple[int, ...]]:
+def _image(setting: Setting) -> tuple[str, tuple[int, ...]]:
     """The input with height and width, and where these are: free axes that the map depends on, else NCHW."""
-    found = [p for p in pair.setting.inputs if len(p.sizes) == 4]
+    found = [p for p in setting.inputs if len(p.sizes) == 4]
     if len(found) != 1:
         raise UsageError("--dense needs exactly one input with height and width")
-    shape = pair.setting.candidate_facts.value(_head(pair).read_map).shape or ()
+    shape = setting.candidate_facts.value(_head(setting).read_map).shape or ()
     free = [(s.name, 0) for size in shape[2:] if isinstance(size, Expr) for s in symbols(size)]
-    places = _places(pair, list(dict.fromkeys(free)))
+    places = _places(setting, list(dict.fromkeys(free)))
     axes = tuple(axis for name, axis, _ in places if name == found[0].name)
     return found[0].name, axes if len(axes) == 2 else (2, 3)
 
 
 def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, border: bool) -> DenseResult:
-    setting, head = pair.setting, _head(pair)
-    beside = _read_beside(pair, head)
-    if beside:
-        raise UsageError(
-            f"behind the map {head.feature_map} the outputs read {beside[0]} in another way, too (a "
-            "residual, or its sizes), so windows of that map alone don't give them",
-            where=setting.request.candidate,
-            help="without --dense the native size is compared",
-        )
-    if head.several:
-        raise UsageError(
-            "the head reads several maps, and windows are cut from one", where=setting.request.candidate
-        )
+    setting, head = pair.setting, _windowed(pair.setting)
     names = _behind(setting.original, head, setting.interface.outputs)
     setting.progress(f"dense {shown(larger.size)}")
     given = feeds(pair, larger, native)
@@ -224,7 +243,7 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
         "folder": setting.folder,
         "seed": setting.request.seed,
         "batch": _baked_batch(pair),
-        "others": {name: value for name, value in given.items() if name != larger.image},
+        "others": _others(setting, head, larger, given, native),
         "arithmetic": setting.arithmetic(tf32=pair.tf32),
         "quantized": setting.quantized,
     }
@@ -239,6 +258,15 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
     timed = _speed(pair, larger, given, next(iter(outputs.values())), native, notes) if border else None
     numbers = outcome.max_abs, outcome.limit, effect, outcome.ok, outcome.ratio, result.limit_from
     return DenseResult(larger.size, result.windows, *numbers, timed)
+
+
+def _others(setting: Setting, head: HeadLink, larger: Larger, given: Feeds, native: Draw) -> dict[str, Array]:
+    """What else the head reads: other inputs, and a blank image of the native size, if it asks for sizes."""
+    found = {name: value for name, value in given.items() if name != larger.image}
+    asked = {info.name for info in _part(setting, head).graph.inputs} - {head.feature_map}
+    if larger.image in asked:
+        found[larger.image] = np.zeros((1, *native.shapes[larger.image][1:]), given[larger.image].dtype)
+    return found
 
 
 def _behind(original: Model, head: HeadLink, outputs: Collection[str]) -> list[str]:
@@ -258,7 +286,9 @@ def _common(
 ) -> Comparison:
     """A denser map at the cells that the original has, too, from the image on."""
     try:
-        found = dense.common_check(pair.setting.original, _head(pair), image, cells, pair.first, **options)
+        found = dense.common_check(
+            pair.setting.original, _head(pair.setting), image, cells, pair.first, **options
+        )
     except RuntimeFailure:
         if not pair.first.worker.alive:
             raise

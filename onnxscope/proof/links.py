@@ -78,7 +78,7 @@ class HeadLink:
     """One head: the layers behind one feature map."""
 
     feature_map: str
-    """Value [N, C, *S] that both models have."""
+    """Value that both models have, [N, C, *S] in the candidate."""
     channels: int
     window: tuple[int, ...]
     """Native spatial size of the map."""
@@ -94,8 +94,18 @@ class HeadLink:
     """The candidate's result of the pool, where it isn't one node; "" for the pool behind the map."""
 
     candidate_map: str = ""
-    """The candidate's denser map, where `feature_map` is an output that keeps the original's cells; else "".
-    """
+    """The candidate's map under another name, such as a denser one where `feature_map` is an output that
+    keeps the original's cells; else ""."""
+    axes: tuple[int, ...] = ()
+    """Axes of the candidate's map in the order in which the original has them; () for the same."""
+
+    def original(self, value: Array) -> Array:
+        """A map of the candidate, or windows of one, with the original's order of axes."""
+        return value.transpose(self.axes) if self.axes else value
+
+    def candidate(self, value: Array) -> Array:
+        """A map of the original with the candidate's order of axes, [N, C, *S]."""
+        return value.transpose(np.argsort(self.axes)) if self.axes else value
 
     @property
     def read_map(self) -> str:
@@ -160,6 +170,7 @@ def _head(head: dict[str, Any]) -> HeadLink:
         tuple(head.get("dilations") or ()),
         pool.get("output", ""),
         head.get("candidate_map", ""),
+        tuple(head.get("axes") or ()),
     )
 
 

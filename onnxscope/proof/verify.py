@@ -48,6 +48,8 @@ def verify(request: Request, progress: Progress | None = None) -> Verification:
     setting = opened(request, "", progress)
     if not setting.interface.outputs or _unfeedable(setting):
         return _refused(setting)
+    if request.dense:
+        larger.require(setting)
     with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder:
         return _verified(replace(setting, folder=folder), asked)
 

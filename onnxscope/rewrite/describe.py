@@ -13,7 +13,7 @@ from onnxscope.rewrite.lift import Layer, Tensors
 from onnxscope.rewrite.native import Sizes
 from onnxscope.rewrite.plan import Conversion, Geometry
 from onnxscope.rewrite.select import Selection
-from onnxscope.rewrite.views import View
+from onnxscope.rewrite.views import Front, View
 
 
 def conversions(chosen: Selection, thicker: Dense | None = None) -> tuple[Conversion, ...]:
@@ -167,9 +167,9 @@ def provenance(chosen: Selection, thicker: Dense | None = None) -> dict[str, obj
     """Which layer became which, for the verifier; docs/heads.md describes the keys."""
     factors = thicker.factors if thicker else {}
     options = chosen.lift.options
-    by_map: dict[tuple[str, tuple[int, ...]], list[Layer]] = {}
+    by_map: dict[Front, list[Layer]] = {}
     for layer in chosen.layers:
-        by_map.setdefault((layer.source.base, _native(chosen, layer)), []).append(layer)
+        by_map.setdefault(_front(chosen, layer.source), []).append(layer)
     return {
         "version": 1,
         "tool": f"onnxscope {__version__}",
@@ -177,38 +177,43 @@ def provenance(chosen: Selection, thicker: Dense | None = None) -> dict[str, obj
             key: getattr(options, key)
             for key in ("output", "size", "pool", "batch", "form", "target", "stride")
         },
-        "heads": [_head(chosen, base, window, layers, thicker) for (base, window), layers in by_map.items()],
+        "heads": [_head(chosen, front, layers, thicker) for front, layers in by_map.items()],
         **({"common": {name: list(steps) for name, steps in factors.items()}} if factors else {}),
     }
 
 
-def _native(chosen: Selection, layer: Layer) -> tuple[int, ...]:
-    shape = chosen.lift.native.value(layer.source.base).shape or ()
-    return tuple(size for size in shape[2:] if isinstance(size, int))
+def _front(chosen: Selection, view: View) -> Front:
+    """The map in front of the head that a view belongs to."""
+    front = view.front
+    if front is not None and front.twin in chosen.used:
+        return front
+    shape = chosen.lift.native.value(view.base).shape or ()
+    return Front(view.base, view.base, tuple(range(len(shape))), shape[1] if len(shape) > 1 else 0, shape[2:])
 
 
-def _head(
-    chosen: Selection, base: str, window: tuple[int, ...], layers: list[Layer], thicker: Dense | None
-) -> dict[str, object]:
-    shape = chosen.lift.native.value(base).shape or ()
+def _head(chosen: Selection, front: Front, layers: list[Layer], thicker: Dense | None) -> dict[str, object]:
+    window = [size for size in front.spatial if isinstance(size, int)]
+    name = chosen.final(front.twin)
+    read = thicker.renamed.get(name, name) if thicker else name
     return {
-        "feature_map": base,
-        "channels": shape[1] if len(shape) > 1 and isinstance(shape[1], int) else None,
-        "window": list(window),
+        "feature_map": front.value,
+        "channels": front.channels if isinstance(front.channels, int) else None,
+        "window": window,
         "pool": _pool(chosen, layers, window),
         "layers": [_layer(chosen, layer, thicker) for layer in layers],
-        **({"candidate_map": thicker.renamed[base]} if thicker and base in thicker.renamed else {}),
-        **_dilations(thicker, base),
-        **_folded(chosen, base),
+        **({"candidate_map": read} if read != front.value else {}),
+        **({"axes": list(front.axes)} if front.axes != tuple(range(len(front.axes))) else {}),
+        **_dilations(thicker, name),
+        **_folded(chosen, front),
     }
 
 
-def _folded(chosen: Selection, base: str) -> dict[str, object]:
+def _folded(chosen: Selection, front: Front) -> dict[str, object]:
     """Where values of the head lie folded in the converted model; nothing where none does."""
     folded = chosen.lift.builder.folded
     values, frames = {}, []
     for name, view in chosen.lift.views.items():
-        found = folded.get(view.twin) if isinstance(view, View) and view.base == base else None
+        found = folded.get(view.twin) if isinstance(view, View) and _front(chosen, view) == front else None
         if found is not None and found.value in chosen.used:
             values[name] = chosen.final(found.value)
             frames.append(found.frame)
@@ -223,7 +228,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def _pool(chosen: Selection, layers: list[Layer], window: tuple[int, ...]) -> dict[str, object] | None:
+def _pool(chosen: Selection, layers: list[Layer], window: list[int]) -> dict[str, object] | None:
     source = next((layer.source for layer in layers if layer.source.pooled), None)
     if source is None:
         return None
@@ -236,7 +241,7 @@ def _pool(chosen: Selection, layers: list[Layer], window: tuple[int, ...]) -> di
     made = [chosen.final(view.twin) for view in twins if isinstance(view, View)]
     return {
         "kind": kind,
-        "kernel": list(window) if source.pools else None,
+        "kernel": window if source.pools else None,
         **({"output": made[0]} if made and chosen.lift.options.stride else {}),
     }
 

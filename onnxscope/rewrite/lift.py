@@ -20,7 +20,7 @@ from onnxscope.graph import Model, Node
 from onnxscope.ops.value import Data, Shape
 from onnxscope.rewrite.builder import Builder
 from onnxscope.rewrite.plan import Options
-from onnxscope.rewrite.views import Joined, Lost, View, fresh
+from onnxscope.rewrite.views import Joined, Lost, View, entered, fresh
 
 WHOLE = (
     "{label} takes its scale from all windows together: on larger maps cells are close to the original on "
@@ -175,7 +175,13 @@ class Lift:
             return on_rows
         if own is None:
             return (lost_at(step),) * len(fact.node.outputs)
-        return own(self, step)
+        first = step.views[0]
+        return tuple(
+            entered(first, answer, step.node.inputs[0])
+            if isinstance(first, View) and isinstance(answer, View)
+            else answer
+            for answer in own(self, step)
+        )
 
     def _kept(self, step: Step) -> tuple[Answer, ...]:
         """A node that stays as it is and makes maps from maps."""

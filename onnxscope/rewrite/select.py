@@ -53,7 +53,7 @@ def select(lift: Lift) -> Selection:
     waiting: list[tuple[str, Node | None]] = []
     for info in lift.model.graph.outputs:
         view = lift.views.get(info.name)
-        if lift.options.output == "map" and isinstance(view, View) and view.layers:
+        if lift.options.output == "map" and isinstance(view, View) and view.layers and not _turned(view):
             chosen.exported[info.name] = _own_twin(chosen, info.name, view)
             waiting.append((chosen.exported[info.name], None))
         else:
@@ -66,6 +66,11 @@ def select(lift: Lift) -> Selection:
     if not chosen.barriers:
         _name(chosen)
     return chosen
+
+
+def _turned(view: View) -> bool:
+    """Whether an output is a map in another layout already, which it keeps."""
+    return view.permuted and not view.plain
 
 
 def _own_twin(chosen: Selection, name: str, view: View) -> str:

@@ -10,13 +10,26 @@ stand in no group have size 1 at the native size; a group without axes is an axi
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from onnxscope.expr import Expr, Size, product
 from onnxscope.ops.value import Shape
 
 Group: TypeAlias = tuple[int, ...]
 Groups: TypeAlias = tuple[Group, ...]
+
+
+class Front(NamedTuple):
+    """A map that holds results of converted layers and is flattened or pooled as a whole: a head's own."""
+
+    value: str
+    """The original value."""
+    twin: str
+    axes: tuple[int, ...]
+    """The twin's axes in the order in which the original value has them."""
+    channels: Size
+    spatial: Shape
+    """S at the native size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +53,8 @@ class View:
     """The feature map behind it: the last map [N, C, *S] of the original graph."""
     pooled: str = ""
     """The map in front of the global pool, where one lies between."""
+    front: Front | None = None
+    """The map in front of the head, where that isn't `base`: a residual block's, for one."""
 
     @property
     def rank(self) -> int:
@@ -142,6 +157,14 @@ def _belongs(axis: int, size: Size, sizes: dict[int, Size], group: list[int], pl
 
 def _beyond(have: Size, size: Size) -> bool:
     return isinstance(have, int) and isinstance(size, int) and have > size
+
+
+def entered(before: View, after: View, value: str) -> View:
+    """`after` with `before`, the view of the original `value`, as its front where a head begins there."""
+    if after.permuted or not (before.permuted and before.layers):
+        return after
+    axes = tuple(group[0] for group in before.groups)
+    return replace(after, front=Front(value, before.twin, axes, before.channels, before.spatial))
 
 
 def alone(view: View) -> bool:

@@ -11,6 +11,7 @@ from nets import net
 from proof_kit import converted_map, small_classifier
 
 import onnxscope
+from onnxscope.errors import UsageError
 from onnxscope.files.write import save
 from onnxscope.proof.result import Request
 from onnxscope.proof.verify import verify
@@ -80,16 +81,11 @@ BATCH = [
 
 
 @pytest.mark.parametrize(
-    ("lines", "windows", "note"),
-    [
-        ([*GATE, "d = Conv(m, p)", "f = Flatten(d)", "y = Gemm(f, w, b)"], [6], []),
-        (BATCH, [], ["behind the map c"]),
-    ],
-    ids=["a layer inside the backbone", "an answer that reads the image again"],
+    "lines",
+    [[*GATE, "d = Conv(m, p)", "f = Flatten(d)", "y = Gemm(f, w, b)"], BATCH],
+    ids=["a layer inside the backbone", "an answer that asks the image for its sizes"],
 )
-def test_the_small_map_is_that_of_the_last_head(
-    lines: list[str], windows: list[int], note: list[str], tmp_path: Path
-) -> None:
+def test_the_small_map_is_that_of_the_last_head(lines: list[str], tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     sizes = {"k": (4, 3, 3, 3), "s": (4, 4), "p": (4, 4, 1, 1), "w": (36, 5), "b": (5,)}
     read = " ".join(lines)
@@ -104,10 +100,44 @@ def test_the_small_map_is_that_of_the_last_head(
     onnxscope.convert(str(tmp_path / "net.onnx"), str(tmp_path / "map.onnx"), verify=False)
     found = verify(Request(str(tmp_path / "net.onnx"), str(tmp_path / "map.onnx"), trials=1))
     assert found.equivalent
-    assert [row.windows for row in found.runs[0].dense] == windows, found.notes
-    said = [text for text in found.notes if "not run at" in text]
-    assert [part in text for part, text in zip(note, said, strict=True)] == [True] * len(note)
-    assert not any(str(tmp_path) in text for text in said)  # names of scratch files change from run to run
+    assert [row.windows for row in found.runs[0].dense] == [6], found.notes
+
+
+BESIDE = [
+    *("z = Conv(x, j) strides=[2,2]", "i = Flatten(z)", "c = Conv(x, k) strides=[2,2]", "f = Flatten(c)"),
+    *("g = Gemm(f, w)", "y = Add(g, i)"),
+]
+"""A second branch makes its one cell per window from the image: no map alone says it all."""
+
+
+def beside(folder: Path) -> tuple[str, str]:
+    """That net, and its conversion."""
+    draw = np.random.default_rng(4)
+    sizes = {"k": (4, 3, 3, 3), "w": (36, 5), "j": (5, 3, 7, 7)}
+    stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    before, after = str(folder / "net.onnx"), str(folder / "map.onnx")
+    save(net(BESIDE, opset=13, x="N,3,7,7", **stored), before)
+    onnxscope.convert(before, after, verify=False)
+    return before, after
+
+
+def test_what_no_map_alone_tells_is_not_checked_and_said(tmp_path: Path) -> None:
+    before, after = beside(tmp_path)
+    found = verify(Request(before, after, trials=1))
+    assert found.equivalent
+    assert found.runs[0].dense == ()
+    (said,) = [text for text in found.notes if "not run at" in text]
+    assert "behind the map c the outputs read x" in said
+    assert str(tmp_path) not in said  # names of scratch files change from run to run
+
+
+def test_what_no_map_alone_tells_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = beside(tmp_path)
+    monkeypatch.setattr("onnxscope.proof.verify.Worker", None)
+    with pytest.raises(UsageError, match="behind the map c the outputs read x in another way"):
+        verify(Request(before, after, dense=((9, 9),)))
 
 
 LAYOUTS = {

@@ -62,5 +62,5 @@ def _global(lift: Lift, step: Step, view: View) -> str:
 
 def _after(step: Step, view: View, groups: Groups, twin: str, free: Shape) -> View:
     ones = (1,) * len(view.spatial)
-    made = replace(view, twin=twin, groups=groups, spatial=ones, free=free, pooled=view.base)
+    made = replace(view, twin=twin, groups=groups, spatial=ones, free=free, pooled=step.node.inputs[0])
     return canonical(made)
