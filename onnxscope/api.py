@@ -137,6 +137,7 @@ def convert(
     if verify:
         try:
             _check_runtime(provider)
+            _check_runnable(converted, provider)
         except RuntimeFailure as error:
             _keep(_impossible(error, model.path, target), target)
             raise
@@ -301,6 +302,20 @@ def _check_runtime(provider: str) -> None:
             resolved(one)
     except RuntimeFailure as error:
         raise _hinted(error) from None
+
+
+def _check_runnable(model: Model, provider: str) -> None:
+    """Raise RuntimeFailure for a model that the provider has no kernels for."""
+    from onnxscope.proof.halves import holds_bfloat16
+    from onnxscope.runtime import parse_pair
+
+    if all(one.on_cpu for one in parse_pair(provider)) and holds_bfloat16(model):
+        raise RuntimeFailure(
+            "the proof could not be done: onnxruntime's CPU provider has no bfloat16 kernels",
+            where=model.path,
+            help="--no-verify (verify=False) writes the file, for providers that have; `onnxscope verify` "
+            "then compares the float32 twins of both",
+        )
 
 
 def _hinted(error: RuntimeFailure) -> RuntimeFailure:

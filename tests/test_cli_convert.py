@@ -341,3 +341,26 @@ sys.exit(main())
         started.send_signal(number)
         assert started.wait(30) == code
     assert os.listdir(tmp_path) == []
+
+
+def test_bfloat16_is_written_only_where_no_proof_is_asked_for(run, tmp_path):
+    """The CPU provider can't run it: a proof is impossible, which is exit 4."""
+    proto = onnx.load_from_string(
+        dumps(net(["f = Flatten(x)", "y = MatMul(f, w)"], opset=22, x="1,2,4,4", w=(32, 3)))
+    )
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+    proto.graph.initializer[0].CopyFrom(
+        onnx.helper.make_tensor("w", onnx.TensorProto.BFLOAT16, (32, 3), bytes(192), raw=True)
+    )
+    onnx.save(proto, tmp_path / "half.onnx")
+    out = tmp_path / "map.onnx"
+    code, shown, err = run(tmp_path / "half.onnx", "-o", out)
+    assert (code, shown, out.exists()) == (4, "", False)
+    assert "no bfloat16 kernels" in err
+    assert "--no-verify" in err
+    proof = json.loads((tmp_path / "map.onnx.proof.json").read_text(encoding="utf-8"))
+    assert (proof["equivalent"], "bfloat16" in proof["reason"]) == (False, True)
+    code, shown, err = run(tmp_path / "half.onnx", "-o", out, "--no-verify")
+    assert (code, err, out.exists()) == (0, "", True)
+    assert "this file runs on other providers only" in " ".join(shown.split())

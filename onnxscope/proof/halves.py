@@ -39,10 +39,11 @@ def mixed(pair: Pair) -> bool:
 
 def unrunnable(pair: Pair) -> bool:
     """Whether either model holds bfloat16 and runs on the CPU, which has no kernels for it."""
-    return pair.on_cpu and any(_bfloat16(m) for m in (pair.setting.original, pair.setting.candidate))
+    return pair.on_cpu and any(holds_bfloat16(m) for m in (pair.setting.original, pair.setting.candidate))
 
 
-def _bfloat16(model: Model) -> bool:
+def holds_bfloat16(model: Model) -> bool:
+    """Whether an input, an output or a weight of a model is bfloat16."""
     declared = {info.type.dtype for info in (*model.graph.inputs, *model.graph.outputs)}
     return dtypes.BFLOAT16 in declared | {tensor.dtype for tensor in weights_of(model).values()}
 

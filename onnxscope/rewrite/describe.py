@@ -138,7 +138,8 @@ def notes(chosen: Selection, thicker: Dense | None = None) -> tuple[str, ...]:
         )
     if any(lift.native.value(layer.output).dtype == dtypes.BFLOAT16 for layer in chosen.layers):
         found.append(
-            "onnxruntime's CPU provider has no bfloat16 Conv: this file runs on other providers only"
+            "onnxruntime's CPU provider has no bfloat16 kernels: this file runs on other providers only, "
+            "and without a proof on those it is written with --no-verify only"
         )
     return (*found, *gains(lift, chosen.layers), *_dense_notes(chosen, thicker), *remarks(chosen))
 
