@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,9 @@ _BLOCK = 1 << 18
 """Numbers of one block of weights in float64: 2 MB."""
 _HELD = 1 << 25
 """Bytes of mapped weights that are held at once."""
+_AT_ONCE = 8
+"""Blocks that are worked on at once, where there are as many processors."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,25 @@ class FullyConnected:
         """Outputs of a block."""
         return max(1, min(self.outputs, _BLOCK // max(1, self.inputs)))
 
-    def blocks(self) -> Iterator[tuple[int, int, Floats]]:
-        """Rows of alpha W in float64, from `start` to `stop`, in blocks of 2 MB, which stay in a cache."""
-        for first, last in self.held():
-            for start in range(first, last, self.step):
-                stop = min(start + self.step, last)
-                part = np.array(self.weight[start:stop], np.float64, order="C")
-                yield start, stop, part if self.alpha == 1.0 else part * self.alpha
+    def each(self, work: Callable[[int, int, Floats], T]) -> Iterator[T]:
+        """The result of `work` for rows of alpha W in float64, from `start` to `stop`.
+
+        Blocks are of 2 MB, which stay in a cache, and each processor works on one.
+        """
+
+        def block(start: int) -> T:
+            stop = min(start + self.step, self.outputs)
+            part = np.array(self.weight[start:stop], np.float64, order="C")
+            return work(start, stop, part if self.alpha == 1.0 else part * self.alpha)
+
+        if self.step >= self.outputs:
+            yield from map(block, range(0, self.outputs, self.step))
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1)) as pool:
+            for first, last in self.held():
+                yield from pool.map(block, range(first, last, self.step))
 
     def columns(self, places: Sequence[int]) -> Array:
         """The weights of some inputs as they are stored, [F, places]."""

@@ -13,6 +13,7 @@ from onnxscope.errors import RuntimeFailure
 from onnxscope.files.read import load
 from onnxscope.files.read import loads as load_bytes
 from onnxscope.proof import providers
+from onnxscope.proof.bits import digested
 from onnxscope.proof.skeleton import skeleton
 
 KEPT = 4
@@ -62,10 +63,12 @@ class Sessions:
         provider: runtime.Provider,
         folder: str,
         watch: str = "",
+        digests: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Values by name; `model` is a path, or `#key` of bytes given to `keep`.
 
-        `watch` is a scratch folder for the profile of a session's first run; "" for none.
+        `watch` is a scratch folder for the profile of a session's first run; "" for none. Of those in
+        `digests` only that is answered.
         """
         seen = (model, optimization, provider.asked)
         watch = "" if seen in self._watched else watch
@@ -75,7 +78,7 @@ class Sessions:
         found = dict(zip(names, session.run(names, feeds), strict=True))
         if watch:
             self._watched[seen] = self._placement(session)
-        return found
+        return digested(found, digests) if digests else found
 
     def profile(
         self,

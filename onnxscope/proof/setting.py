@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from onnxscope import dtypes
@@ -85,6 +86,19 @@ class Setting:
     def steps(self) -> tuple[local.Step, ...]:
         """What the local check recomputes; () for any other pair than a conversion."""
         return local.plan(self.facts, self.candidate, self.heads) if self.heads else ()
+
+    @cached_property
+    def shared(self) -> dict[str, Node]:
+        """Values that a node of each model makes under one name, outputs left out: the original's nodes."""
+        declared = {info.name for model in (self.original, self.candidate) for info in model.graph.outputs}
+        made = self.candidate.graph.producers
+        nodes = ((name, node) for node in self.original.graph.order for name in node.outputs)
+        return {name: node for name, node in nodes if name and name in made and name not in declared}
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a value of the original as float32; free sizes count as 1."""
+        shape = self.facts.value(name).shape or ()
+        return 4 * prod(size for size in shape if isinstance(size, int))
 
     @cached_property
     def heavy(self) -> bool:
@@ -178,25 +192,44 @@ class Pair:
         """The optimisation level for whole files."""
         return self.setting.level(self.on_cpu)
 
+    @property
+    def mapped(self) -> bool:
+        """Whether the models are heavy and run so that their weights stay in their files."""
+        return self.level == "basic"
+
     def relieve(self) -> None:
         """Drop the sessions of heavy models, which hold or map their weights."""
         if self.setting.heavy:
             self.first.worker.call("forget")
 
     def original(
-        self, feeds: Feeds, names: list[str] | None, level: Optimization, *, watch: bool = False
+        self,
+        feeds: Feeds,
+        names: list[str] | None,
+        level: Optimization,
+        *,
+        watch: bool = False,
+        digests: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Values of the original; `watch` keeps its placement. Raises RuntimeFailure, naming the file."""
-        return named(self.first, self.setting.request.original, feeds, names, level, self._scratch(watch))
+        """Values of the original, those of `digests` as such; `watch` keeps its placement.
+
+        Raises RuntimeFailure, naming the file.
+        """
+        scratch = self.setting.folder if watch else ""
+        return named(self.first, self.setting.request.original, feeds, names, level, scratch, digests)
 
     def candidate(
-        self, feeds: Feeds, names: list[str] | None, level: Optimization, *, watch: bool = False
+        self,
+        feeds: Feeds,
+        names: list[str] | None,
+        level: Optimization,
+        *,
+        watch: bool = False,
+        digests: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Values of the candidate; see `original`."""
-        return named(self.second, self.setting.request.candidate, feeds, names, level, self._scratch(watch))
-
-    def _scratch(self, watch: bool) -> str:
-        return self.setting.folder if watch else ""
+        scratch = self.setting.folder if watch else ""
+        return named(self.second, self.setting.request.candidate, feeds, names, level, scratch, digests)
 
 
 def named(
@@ -206,10 +239,11 @@ def named(
     names: list[str] | None,
     level: Optimization,
     watch: str = "",
+    digests: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One run of a file. Raises RuntimeFailure, naming the file and, where it fails unfused too, the node."""
     try:
-        return runner.run(path, feeds, names, optimization=level, watch=watch)
+        return runner.run(path, feeds, names, optimization=level, watch=watch, digests=digests)
     except RuntimeFailure as error:
         failure = error
     if level != "none" and runner.worker.alive:

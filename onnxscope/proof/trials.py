@@ -13,8 +13,9 @@ from onnxscope.analysis.spatial import closed_forms
 from onnxscope.errors import RuntimeFailure
 from onnxscope.graph import Model
 from onnxscope.proof import given, inputs, jitter, local, noise
+from onnxscope.proof.bits import same_bits
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
-from onnxscope.proof.extract import cut, runnable
+from onnxscope.proof.extract import cut, runnable, sources
 from onnxscope.proof.inputs import Draw, Feeds
 from onnxscope.proof.limits import DELTA, Arithmetic
 from onnxscope.proof.result import OutputResult, Trial
@@ -23,6 +24,8 @@ from onnxscope.proof.setting import Pair, Setting
 
 USUAL_SIZES = (224, 32, 28, 64, 48, 24, 96, 112, 128, 160, 192, 227, 240, 256, 299, 320, 384, 512)
 """Input heights and widths to try where a file doesn't tell which it takes."""
+INNER_BYTES = 256 << 20
+"""Values of a heavy model that one run may have to hold at once, all layers compared."""
 HEADS = 4
 """Up to so many heads of a heavy conversion, the values that their checks need come from the trials' runs."""
 
@@ -158,13 +161,14 @@ def _drawn(pair: Pair, draws: Sequence[Draw]) -> list[Drawn]:
     """
     setting = pair.setting
     feeds = [inputs.feeds(draw, setting.inputs, setting.ranges) for draw in draws]
-    left = _outputs(pair, pair.original, draws, feeds, _watched(pair, setting.original))
+    asked = _asked(pair, _watched(pair, setting.original))
+    left = _outputs(pair, pair.original, draws, feeds, asked)
     kept = [place for place, found in enumerate(left) if found is not None]
     draws, feeds = [draws[place] for place in kept], [feeds[place] for place in kept]
     names = _watched(pair, setting.candidate)
     if setting.heavy and len(setting.heads) <= HEADS and not setting.common:
         names = list(dict.fromkeys([*names, *local.names(setting.steps, setting.heads)]))
-    right = _outputs(pair, pair.candidate, draws, feeds, names)
+    right = _outputs(pair, pair.candidate, draws, feeds, _asked(pair, names))
     right = [None if values is None else setting.at_common(values) for values in right]
     rows = zip(draws, feeds, [left[place] for place in kept], right, strict=True)
     return [Drawn(draw, fed, a, b) for draw, fed, a, b in rows if a is not None and b is not None]
@@ -179,12 +183,38 @@ def _watched(pair: Pair, model: Model) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What to fetch of a model."""
+
+    names: list[str]
+    first: list[str]
+    """Of the first draw, too: what --layers compares."""
+    digests: list[str]
+    """Those of `first` of which equality is enough."""
+
+
+def _asked(pair: Pair, names: list[str]) -> _Asked:
+    """`names`, and for --layers of a heavy model the values behind its heads, digests of those in front.
+
+    One run then serves outputs and values. Nothing more where all values together may be too large for that.
+    """
+    setting = pair.setting
+    wanted = setting.request.layers and pair.mapped and not setting.common
+    if not wanted or sum(map(setting.size_of, setting.shared)) > INNER_BYTES:
+        return _Asked(names, [], [])
+    maps = [head.feature_map for head in setting.heads]
+    front = sources(setting.original, maps) if maps else set(setting.shared)
+    first = [name for name in setting.shared if name not in names]
+    return _Asked(names, first, [name for name in first if name in front])
+
+
 def _outputs(
     pair: Pair,
     run: Callable[..., dict[str, Any]],
     draws: Sequence[Draw],
     feeds: Sequence[Feeds],
-    names: list[str],
+    asked: _Asked,
 ) -> list[dict[str, Any] | None]:
     """Values of every draw; None for a draw whose shapes the model refuses, where it takes others.
 
@@ -198,7 +228,8 @@ def _outputs(
             found.append(None)
             continue
         try:
-            found.append(run(values, names, pair.level, watch=True))
+            names = [*asked.names, *asked.first]
+            found.append(run(values, names, pair.level, watch=True, digests=asked.digests))
         except RuntimeFailure as error:
             if draw.key in taken or draw.given or not pair.first.worker.alive:
                 raise
@@ -206,6 +237,9 @@ def _outputs(
             found.append(None)
         else:
             taken[draw.key] = None
+        if asked.first:
+            asked = _Asked(asked.names, [], [])
+            pair.relieve()  # the next draw's session is another one
     pair.relieve()
     refused = [error for error in taken.values() if error is not None]
     if refused and all(answer is None for answer in found):
@@ -239,7 +273,7 @@ class _Limits:
                 arithmetic=self._arithmetic,
             )
             self._source += words
-            if pair.level == "basic":
+            if pair.mapped:
                 self._source += "; basic optimisation, no prepacking"
 
     def __call__(self, name: str, number: int) -> tuple[Any, str]:
@@ -290,7 +324,7 @@ def jittered_runs(
     if not drawn or not jitter.weights(setting.original):
         return [], ""
     smallest = min((_size(drawn[0].original[name]) for name in names), default=0)
-    part, feeds, words = _behind(setting, drawn, names)
+    part, feeds, words = behind(setting, drawn, names)
     count, carried = jitter.RUNS if words else jitter.runs_for(smallest), ""
     found: list[list[dict[str, Any]]] = []
     while len(found) < count:
@@ -307,7 +341,7 @@ def jittered_runs(
     return found, words + carried
 
 
-def _behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tuple[Model, list[Feeds], str]:
+def behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tuple[Model, list[Feeds], str]:
     """The part of the original that can round its own way, its inputs in every trial, and that in words."""
     heads = [head.feature_map for head in setting.heads]
     maps = [
@@ -326,16 +360,6 @@ def _behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> t
         for trial in drawn
     ]
     return part, feeds, f"; only behind {', '.join(maps)}, where both models still have the same bits"
-
-
-def same_bits(left: Any, right: Any) -> bool:
-    """Whether two values are tensors of numbers that agree in shape, type and every bit."""
-    if not isinstance(left, np.ndarray) or not isinstance(right, np.ndarray) or left.shape != right.shape:
-        return False
-    if left.dtype != right.dtype or left.dtype.kind not in "fiub":
-        return False
-    one, two = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (left, right))
-    return np.array_equal(one, two)
 
 
 def discard(model: Runnable) -> None:

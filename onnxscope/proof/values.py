@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
 
 from onnxscope.graph import Node
 from onnxscope.proof import jitter, noise
+from onnxscope.proof.bits import same_bits
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
 from onnxscope.proof.extract import runnable
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.result import LayerResult
-from onnxscope.proof.runner import Runnable
+from onnxscope.proof.runner import Optimization, Runnable
 from onnxscope.proof.setting import Pair
-from onnxscope.proof.trials import Drawn, discard, same_bits
+from onnxscope.proof.trials import Drawn, behind, discard
 
 CHUNK_BYTES = 64 << 20
 """Values of one model that are held at once."""
@@ -35,32 +35,20 @@ class ValueCheck:
     """Whether the node made the error or passed it on; "" where nothing diverges."""
 
 
-def common(pair: Pair) -> list[tuple[str, Node]]:
-    """Values that a node of each model produces under one name, outputs of the models left out."""
-    original, candidate = pair.setting.original.graph, pair.setting.candidate.graph
-    declared = {info.name for info in original.outputs} | {info.name for info in candidate.outputs}
-    made = set(candidate.producers)
-    return [
-        (name, node)
-        for node in original.order
-        for name in node.outputs
-        if name and name in made and name not in declared
-    ]
-
-
 def check(pair: Pair, trial: Drawn, values: int) -> ValueCheck:
     """Compare every common value on one trial, in chunks that bound memory.
 
     Limits come from the jitter check, as for outputs; graphs run as they are written (no fusion), so that
-    every value exists. Raises RuntimeFailure where the runtime can't.
+    every value exists; heavy ones as in their trials, whose values and digests are taken. Raises
+    RuntimeFailure where the runtime can't.
     """
-    nodes = dict(common(pair))
+    nodes = pair.setting.shared
     tallies: dict[str, Tally] = {}
-    models = _Jittered(pair)
+    models = _Jittered(pair, trial, [name for name in nodes if not _alike(trial, name)])
     try:
         for names in _chunks(pair, list(nodes)):
             pair.setting.progress(f"intermediate values {len(tallies) + 1} to {len(tallies) + len(names)}")
-            tallies.update(_chunk(pair, trial.feeds, names, models, values))
+            tallies.update(_chunk(pair, trial, names, models, values))
     finally:
         models.discard()
     rows = tuple(_row(name, tally) for name, tally in tallies.items())
@@ -98,29 +86,31 @@ def _cause(
 class _Jittered:
     """The jittered originals, made when a value first needs them."""
 
-    def __init__(self, pair: Pair) -> None:
-        self._pair = pair
+    def __init__(self, pair: Pair, trial: Drawn, names: list[str]) -> None:
+        self._pair, self._trial, self._names = pair, trial, names
         self._models: list[Runnable] | None = None
+        self._feeds: Feeds = {}
 
-    def runs(self, feeds: Feeds, names: list[str]) -> list[dict[str, Any]]:
+    def runs(self, names: list[str]) -> list[dict[str, Any]]:
         """Values of every jittered original; [] where limits don't come from them or nothing is asked."""
         if self._models is None and names:
             self._models = self._made()
         found = []
         for model in self._models or () if names else ():
-            found.append(self._pair.first.run(model, feeds, names, optimization="none"))
+            found.append(self._pair.first.run(model, self._feeds, names, optimization=_level(self._pair)))
             self._pair.relieve()
         return found
 
     def _made(self) -> list[Runnable]:
+        """Of the part that can round its own way: all of the original, unless it is heavy."""
         setting = self._pair.setting
         request = setting.request
         if request.rtol is not None or request.atol is not None or not jitter.weights(setting.original):
             return []
         arithmetic = setting.arithmetic(tf32=self._pair.tf32)
+        part, (self._feeds,), _ = behind(setting, [self._trial], self._names)
         changed = (
-            noise.jittered(setting.original, arithmetic, seed=request.seed, run=run)
-            for run in range(jitter.FEW_RUNS)
+            noise.jittered(part, arithmetic, seed=request.seed, run=run) for run in range(jitter.FEW_RUNS)
         )
         return [runnable(model, setting.folder) for model, _ in changed]
 
@@ -135,9 +125,7 @@ def _chunks(pair: Pair, names: Sequence[str]) -> Iterator[list[str]]:
     group: list[str] = []
     held = 0
     for name in names:
-        shape = pair.setting.facts.value(name).shape
-        sizes = [size for size in shape or () if isinstance(size, int)]
-        size = 4 * prod(sizes)
+        size = pair.setting.size_of(name)
         if group and (held + size > CHUNK_BYTES or len(group) >= CHUNK_VALUES):
             yield group
             group, held = [], 0
@@ -147,14 +135,32 @@ def _chunks(pair: Pair, names: Sequence[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _chunk(pair: Pair, feeds: Feeds, names: list[str], models: _Jittered, values: int) -> dict[str, Tally]:
+def _level(pair: Pair) -> Optimization:
+    return pair.level if pair.mapped else "none"
+
+
+def _alike(trial: Drawn, name: str) -> bool:
+    """Whether a trial already shows a value, or its digest, to be the same in both models."""
+    return same_bits(trial.original.get(name), trial.candidate.get(name))
+
+
+def _both(pair: Pair, trial: Drawn, names: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values of both models: those of the trial, where it has all that differ, else of another run."""
+    sides = trial.original, trial.candidate
+    if all(_alike(trial, n) or all(isinstance(side.get(n), np.ndarray) for side in sides) for n in names):
+        return sides
+    left = pair.original(trial.feeds, names, _level(pair))
+    pair.relieve()
+    right = pair.setting.at_common(pair.candidate(trial.feeds, names, _level(pair)))
+    pair.relieve()
+    return left, right
+
+
+def _chunk(pair: Pair, trial: Drawn, names: list[str], models: _Jittered, values: int) -> dict[str, Tally]:
     """The values compared; those of a heavy model that agree in every bit need no limit, and get 0."""
-    left = pair.original(feeds, names, "none")
-    pair.relieve()
-    right = pair.setting.at_common(pair.candidate(feeds, names, "none"))
-    pair.relieve()
+    left, right = _both(pair, trial, names)
     unlike = [n for n in names if not (pair.setting.heavy and same_bits(left[n], right[n]))]
-    runs = models.runs(feeds, unlike)
+    runs = models.runs(unlike)
     found: dict[str, Tally] = {}
     account = _account(pair, len(runs), values)
     for name in names:

@@ -157,7 +157,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     if setting.random:
         _random_note(setting, notes)
     notes += filter(None, [tf32.note(pair, outcome.drawn)])
-    if pair.level == "basic":
+    if pair.mapped:
         notes.append("large weights: run with basic optimisation and no prepacking, not as deployed")
     draw = outcome.drawn[0].draw
     wide = larger.unasked(pair, larger.small_map(pair, draw), draw, notes)
@@ -181,7 +181,9 @@ def _compared(pair: Pair, notes: list[str]) -> tuple[Outcome, list[LayerResult]]
 
 def _values(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
     """Every value that both models have, on the trial that shows most."""
-    found = values.check(pair, outcome.drawn[outcome.worst], max(1, outcome.values))
+    failed = not all(output.ok for output in outcome.outputs)
+    trial = outcome.worst if failed or not pair.mapped else 0  # the first has the values of heavy models
+    found = values.check(pair, outcome.drawn[trial], max(1, outcome.values))
     if found.cause:
         notes.append(found.cause)
     return list(found.layers)

@@ -224,14 +224,16 @@ class ProviderRunner:
         *,
         optimization: Optimization = "all",
         watch: str = "",
+        digests: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Values by name; see `runner.Runner`. Raises RuntimeFailure.
 
         With `watch`, a scratch folder, the session's first run is profiled, and `profile` needs no other one.
+        Values of `outputs` that are in `digests`, too, come as digests.
         """
         source, folder = self._given(model)
         names = None if outputs is None else list(outputs)
-        asked = (source, feeds, names, optimization, self.provider, folder, watch)
+        asked = (source, feeds, names, optimization, self.provider, folder, watch, digests)
         found: dict[str, Any] = self.worker.call("run", *asked, provider=self.provider.name)
         return found
 

@@ -62,8 +62,9 @@ def test_a_changed_head_is_caught(original: Path, converted: Path) -> None:
     assert (found.equivalent, found.runs[0].first_divergence) == (False, "g (zeros)")
 
 
+@pytest.mark.parametrize("layers", [False, True])
 def test_every_file_runs_once_per_input(
-    original: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
+    original: Path, converted: Path, monkeypatch: pytest.MonkeyPatch, layers: bool
 ) -> None:
     asked: list[object] = []
     call = Worker.call
@@ -74,7 +75,7 @@ def test_every_file_runs_once_per_input(
 
     monkeypatch.setattr(Worker, "call", counting)
     monkeypatch.setattr(trials, "planned", lambda pair: _first(pair))
-    assert verify(Request(str(original), str(converted), trials=1)).equivalent
+    assert verify(Request(str(original), str(converted), trials=1, layers=layers)).equivalent
     for path in (original, converted):
         assert asked.count(str(path)) == 2  # the run, and where its nodes ran
 

@@ -10,7 +10,7 @@ from onnxscope.analysis.shapes import infer
 from onnxscope.errors import FileError, UsageError
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
-from onnxscope.proof import extract, limits, links, local, tails
+from onnxscope.proof import extract, limits, links, local, recompute, tails
 from onnxscope.proof.links import HeadLink
 from onnxscope.proof.windows import row_blocks, rows, windows
 from onnxscope.rewrite.plan import PROVENANCE
@@ -92,11 +92,11 @@ def test_pools_of_a_window(kind, function):
     value = np.random.default_rng(0).standard_normal((2, 3, 5, 6)).astype(np.float32)
     right = function(np.lib.stride_tricks.sliding_window_view(value, (3, 3), axis=(2, 3)), axis=(4, 5))
     head = HeadLink("map", 3, (3, 3), kind, (3, 3), ())
-    assert local.pool(head, [(value, right)], limits.FLOAT32).ok
-    assert not local.pool(head, [(value, right * 1.0001)], limits.FLOAT32).ok
-    assert not local.pool(head, [(value, right[:, :, 1:])], limits.FLOAT32).ok
+    assert recompute.pool(head, [(value, right)], limits.FLOAT32).ok
+    assert not recompute.pool(head, [(value, right * 1.0001)], limits.FLOAT32).ok
+    assert not recompute.pool(head, [(value, right[:, :, 1:])], limits.FLOAT32).ok
     whole = HeadLink("map", 3, (5, 6), kind, None, ())
-    assert local.pool(whole, [(value, function(value, axis=(2, 3), keepdims=True))], limits.FLOAT32).ok
+    assert recompute.pool(whole, [(value, function(value, axis=(2, 3), keepdims=True))], limits.FLOAT32).ok
 
 
 def test_a_constant_map_rounds_one_way_and_keeps_the_limit():
@@ -104,7 +104,7 @@ def test_a_constant_map_rounds_one_way_and_keeps_the_limit():
     computed = np.add.accumulate(value.ravel(), dtype=np.float32)[-1:] / np.float32(value.size)
     head = HeadLink("map", 1, (120, 120), "average", None, ())
     assert abs(float(computed[0]) - float(value[0, 0, 0, 0])) > 1e-5
-    assert local.pool(head, [(value, computed.reshape(1, 1, 1, 1))], limits.FLOAT32).ok
+    assert recompute.pool(head, [(value, computed.reshape(1, 1, 1, 1))], limits.FLOAT32).ok
 
 
 def test_blocks_of_a_wide_layer_agree_with_one_block(monkeypatch):

@@ -1,0 +1,174 @@
+"""A fully connected layer or a pool in float64, on every window of its own input, against a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxscope.proof import limits
+from onnxscope.proof.layers import FullyConnected
+from onnxscope.proof.limits import Arithmetic, Comparison
+from onnxscope.proof.links import HeadLink, LayerLink
+from onnxscope.proof.windows import row_blocks, rows, rows_of, windows
+
+if TYPE_CHECKING:
+    from onnxscope.proof.limits import Array, Floats
+
+_TILE = 1 << 18
+"""Multiplications in one product of a piece."""
+
+
+def connected(
+    layer: FullyConnected,
+    link: LayerLink,
+    pairs: Sequence[tuple[Array, Array]],
+    arithmetic: Arithmetic,
+    factor: float,
+) -> Comparison:
+    """A fully connected layer against pairs of (map [N, C, *S], result [N, F, *S']), each window a row."""
+    maps = [_as_map(given, len(link.kernel)) for given, _ in pairs]
+    results = [rows(result) for _, result in pairs]
+    if any(_smaller(value, link.kernel, link.dilations) for value in maps):
+        return misfit(results[0])
+    views = [windows(value, link.kernel, link.dilations) for value in maps]
+    spatial = len(link.kernel)
+    for view, result in zip(views, results, strict=True):
+        places, inner = view.shape[: 1 + spatial], view.shape[1 + spatial :]
+        if result.shape != (prod(places), layer.outputs) or prod(inner) != layer.inputs:
+            return misfit(result)
+    total, extra = Comparison(), layer.alpha != 1.0 or link.weight.how == "folded"
+    split, axes = _split(layer.inputs, link), link.weight.axes if prod(link.kernel) > 1 else ()
+    height = tile_rows(layer.inputs, layer.step)
+    for stack, given in _stacked(views, results, axes):
+        tiles = [
+            (limits.prepared(stack[first : first + height], split), given[first : first + height])
+            for first in range(0, len(stack), height)
+        ]
+        for outcome in layer.each(partial(_block, layer, tiles, extra, arithmetic, factor)):
+            total = total.merged(outcome)
+    return total
+
+
+def _block(
+    layer: FullyConnected,
+    tiles: Sequence[tuple[limits.Rows, Array]],
+    extra: bool,
+    arithmetic: Arithmetic,
+    factor: float,
+    start: int,
+    stop: int,
+    weight: Floats,
+) -> Comparison:
+    """Outputs `start` to `stop` of every tile; `extra`: a folded factor rounds every weight once more."""
+    bias = None if layer.bias is None else layer.bias[start:stop]
+    total = Comparison()
+    for tile, part in tiles:
+        outcome = Comparison()
+        for walked in (False, True):  # the second only where the first, sharper limit is broken
+            found = limits.weighted(weight, bias, tile, walked=walked)
+            if extra:
+                found.quadratic[...] += found.squares
+            limit = limits.of_sums(found, arithmetic, factor)
+            outcome = limits.compare(part[:, start:stop], found.y, limit)
+            if outcome.ok:
+                break
+        total = total.merged(outcome)
+    return total
+
+
+def tile_rows(inputs: int, outputs: int) -> int:
+    """Rows of a tile, so that the products of its pieces stay small enough for a cache and one thread."""
+    return max(1, _TILE * limits.pieces_of(inputs) // max(1, inputs * outputs))
+
+
+def _stacked(
+    views: Sequence[Array], results: Sequence[Array], axes: Sequence[int]
+) -> Iterator[tuple[Floats, Array]]:
+    """The rows of all trials in float64 with their results, as many at once as fit a block.
+
+    A weight is read once per stack, so a large one, which has few rows, is read once.
+    """
+    held: list[tuple[Floats, Array]] = []
+    count = 0
+    for view, result in zip(views, results, strict=True):
+        for first, block in row_blocks(view, axes, result.shape[1]):
+            if held and count + len(block) > rows_of(max(block.shape[1], result.shape[1])):
+                yield _joined(held)
+                held, count = [], 0
+            held.append((np.asarray(block, np.float64), result[first : first + len(block)]))
+            count += len(block)
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[tuple[Floats, Array]]) -> tuple[Floats, Array]:
+    stack, results = zip(*held, strict=True)
+    return np.concatenate(stack), np.concatenate(results)
+
+
+def _smaller(value: Array, kernel: Sequence[int], dilations: Sequence[int]) -> bool:
+    """Whether a map [N, C, *S] has no window of a kernel (its result then came from a pad)."""
+    steps = dilations or (1,) * len(kernel)
+    spans = [step * (wide - 1) + 1 for wide, step in zip(kernel, steps, strict=True)]
+    return any(size < span for size, span in zip(value.shape[2:], spans, strict=True))
+
+
+def misfit(result: Array) -> Comparison:
+    """Shapes that don't fit: different, whatever the limit."""
+    return Comparison(result.size, np.inf, np.inf, 0.0)
+
+
+def _as_map(value: Array, spatial: int) -> Array:
+    return value.reshape(*value.shape, *(1,) * (2 + spatial - value.ndim))
+
+
+def _split(inputs: int, link: LayerLink) -> tuple[int, int]:
+    """(groups, members) of the flattened axis: channels and positions, in their stored order."""
+    cells = prod(link.kernel)
+    channels = inputs // cells
+    last = link.weight.axes[-1:] == (1,)
+    return (cells, channels) if last else (channels, cells)
+
+
+def pool(head: HeadLink, pairs: Sequence[tuple[Array, Array]], arithmetic: Arithmetic) -> Comparison:
+    """The pool in front of a head: map [N, C, *S] -> [N, C, *S'], over its window or the whole map."""
+    total = Comparison()
+    for given, result in pairs:
+        spatial = given.ndim - 2
+        kernel = head.pool_kernel or given.shape[2:]
+        if head.pool_kernel is None and result.shape[2:] not in ((), (1,) * spatial):
+            return misfit(result)
+        if _smaller(given, kernel, head.dilations):
+            return misfit(result)
+        view = windows(given, kernel, head.dilations).reshape(-1, given.shape[1], prod(kernel))
+        flat = rows(result)
+        if flat.shape != view.shape[:2]:
+            return misfit(result)
+        for start in range(0, len(view), 64):
+            block = np.asarray(view[start : start + 64], np.float64)
+            expected, limit = _pooled(head, block, arithmetic)
+            total = total.merged(limits.compare(flat[start : start + 64], expected, limit))
+    return total
+
+
+def _pooled(head: HeadLink, block: Floats, arithmetic: Arithmetic) -> tuple[Floats, Floats]:
+    """Result and limit of windows [r, C, n].
+
+    The limit of sums is the worst case (n + 1) u sum |p|: the inputs may be all alike (a constant image), and
+    then every addition rounds the same way. There are no weights that a wide limit could hide.
+    """
+    count = block.shape[-1]
+    if head.pool == "max":
+        expected: Floats = block.max(-1)
+        return expected, arithmetic.stored * np.abs(expected)
+    share = 1.0 if head.pool == "sum" else 1.0 / count
+    expected = share * block.sum(-1)
+    magnitude = share * np.abs(block).sum(-1)
+    # a runtime may hand the pool its inputs before they are rounded to the stored format
+    limit = ((count + 1) * arithmetic.unit + arithmetic.stored) * magnitude
+    limit += arithmetic.stored * np.abs(expected) + (2.0**-24 if arithmetic.stored else limits.TINY)
+    return expected, limit
