@@ -243,8 +243,17 @@ class Graph:
     @cached_property
     def captured(self) -> dict[int, tuple[str, ...]]:
         """Index of each node that holds graphs -> the names that these read from the graphs around them."""
-        found = {node.index: captures(node) for node in self.nodes if node.attributes}
-        return {index: names for index, names in found.items() if names}
+        found: dict[int, tuple[str, ...]] = {}
+        plain: set[int] = set()  # lists of attributes without a graph, which alike nodes share
+        for node in self.nodes:
+            if id(node.attributes) in plain:
+                continue
+            names = captures(node)
+            if names:
+                found[node.index] = names
+            elif next(node.subgraphs(), None) is None:
+                plain.add(id(node.attributes))
+        return found
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

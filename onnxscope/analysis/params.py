@@ -96,13 +96,13 @@ def count(facts: Facts) -> Params:
     found: dict[Key, tuple[NodeFact, tuple[Parameter, ...]]] = {}
     moved: dict[Key, tuple[Parameter, ...]] = {}
     for fact in facts.nodes():
-        if fact.fixed or not any(value is not None and value.fixed for value in fact.inputs):
+        parameters = () if fact.fixed else tuple(_parameters(facts, fact))
+        if not parameters:
             continue
-        parameters = tuple(_parameters(facts, fact))
         owner = _biased_layer(facts, fact, parameters)
         if owner is not None:
             moved[owner] = tuple(parameter._replace(role=BIAS) for parameter in parameters)
-        elif parameters:
+        else:
             found[fact.scope, fact.node.index] = fact, parameters
     found = {key: (fact, (*own, *moved.get(key, ()))) for key, (fact, own) in found.items()}
     users: dict[tuple[str, str] | int, list[str]] = {}
@@ -187,9 +187,9 @@ def kind_of(fact: NodeFact) -> str:
 
 
 def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
-    if (fact.scope, fact.node.index) in facts.children:  # the nodes inside use them
-        return
     constant = [(index, value) for index, value in enumerate(fact.inputs) if value and value.fixed]
+    if not constant or (fact.scope, fact.node.index) in facts.children:  # the nodes inside use them
+        return
     roles = roles_of(fact)
     seen: set[tuple[str, str] | int] = set()
     for index, value in constant:

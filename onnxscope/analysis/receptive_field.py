@@ -50,7 +50,7 @@ class ReceptiveFields(NamedTuple):
         axes = self.nodes.get((fact.scope, fact.node.index), ())
         last = fact.inferred.window is not None and fact.inferred.window.channels_last
         found = axes[1:-1] if last else axes[2:]
-        return tuple(f for f in found if f) if found and all(found) else None
+        return tuple(filter(None, found)) if found and all(found) else None
 
 
 class _Seen(NamedTuple):
@@ -74,22 +74,21 @@ def trace(facts: Facts) -> ReceptiveFields:
         if info.name not in stored and shape is not None:
             found[info.name] = (Field(1, 1, 0),) * len(shape)
     for step in facts.steps():
-        node = step.fact.node
-        made = next((value for value in step.fact.outputs if value), UNKNOWN)
-        if made.fixed or made.shape is None:
+        fact = step.fact
+        made = next(filter(None, fact.outputs), UNKNOWN)
+        if fact.fixed or made.shape is None:
             continue
-        tracer = _TRACERS.get(node.op, _unknown)
+        tracer = _TRACERS.get(fact.node.op, _unknown)
         axes = _passed_on(step, made.shape, found) if tracer is _pointwise else None
         if axes is None:
             seen = _seen(step, made.shape, found)
             axes = tracer(seen)
-            problems += _misaligned(seen) if tracer in (_pointwise, _concat) else ()
-        nodes[step.fact.scope, node.index] = axes
-        found.setdefault(next(place for place in step.outputs if place), axes)
-        if node.op == "MaxPool":  # the indices are laid out like the maxima
-            found.update((place, axes) for place in step.outputs[1:])
-        elif node.op == "Split":
-            found.update(_parts(step, axes))
+            if tracer in _MEETING:
+                problems += _misaligned(seen)
+        nodes[fact.scope, fact.node.index] = axes
+        found.setdefault(next(filter(None, step.outputs)), axes)
+        if len(step.outputs) > 1:
+            found.update(_further(step, axes))
     return ReceptiveFields(found, nodes, tuple(problems))
 
 
@@ -102,6 +101,13 @@ def _passed_on(step: Step, shape: Shape, found: dict[Place, Axes]) -> Axes | Non
                 return None
             source = place
     return found.get(source)
+
+
+def _further(step: Step, axes: Axes) -> Iterator[tuple[Place, Axes]]:
+    """The further outputs of ops that have several maps."""
+    if step.fact.node.op == "MaxPool":  # the indices are laid out like the maxima
+        return ((place, axes) for place in step.outputs[1:])
+    return _parts(step, axes) if step.fact.node.op == "Split" else iter(())
 
 
 def _parts(step: Step, axes: Axes) -> Iterator[tuple[Place, Axes]]:
@@ -154,29 +160,21 @@ def _window(step: _Seen) -> Axes:
     if len(step.output) != rank + 2:  # another node's value, where two have one name
         return _unknown(step)
     first = 1 if window.channels_last else 2
-    change = _shared(_transposed_axis if window.transposed else _window_axis)
+    change = _transposed_axis if window.transposed else _window_axis
     out: list[Field | None] = [None] * len(step.output)
     out[0] = source[0]
     rows = zip(
         source[first:], window.kernel, window.pads[:rank], window.strides, window.dilations, strict=False
     )
-    for place, (field, kernel, begin, stride, dilation) in enumerate(rows, first):
-        if field is not None and isinstance(kernel, int) and isinstance(begin, int):
+    last = None
+    for place, row in enumerate(rows, first):
+        field, kernel, begin, stride, dilation = row
+        if row == last:  # most windows are square
+            out[place] = out[place - 1]
+        elif field is not None and isinstance(kernel, int) and isinstance(begin, int):
             out[place] = change(field, kernel, begin, stride, dilation)
+        last = row
     return tuple(out)
-
-
-def _shared(change: Callable[..., Field]) -> Callable[..., Field]:
-    """The same `Field` for a call like the one before: most windows are square."""
-    last: tuple[tuple[object, ...], Field] | None = None
-
-    def shared(*row: object) -> Field:
-        nonlocal last
-        if last is None or last[0] != row:
-            last = row, change(*row)
-        return last[1]
-
-    return shared
 
 
 def _window_axis(field: Field, kernel: int, begin: int, stride: int, dilation: int) -> Field:
@@ -233,13 +231,12 @@ def _merged(entries: Sequence[Sequence[Field | None]]) -> Axes:
 
 def _merge(entries: Sequence[Field | None]) -> Field | None:
     """The smallest interval that covers all fields; None where one is unknown or the strides differ."""
-    known = [entry for entry in entries if entry is not None]
-    if not known or len(known) < len(entries):
-        return None
-    first = known[0]
+    if not entries or entries[0] is None or entries.count(entries[0]) == len(entries):
+        return entries[0] if entries else None
+    first = entries[0]
     start, end = first.start, first.start + first.size
-    for field in known[1:]:
-        if field.stride != first.stride:
+    for field in entries[1:]:
+        if field is None or field.stride != first.stride:
             return None
         start, end = min(start, field.start), max(end, field.start + field.size)
     return Field(_ceil(end - start), first.stride, start)
@@ -249,13 +246,13 @@ def _misaligned(step: _Seen) -> list[Problem]:
     fields = [field for field in step.inputs if field is not None]
     if len(fields) < 2 or fields.count(fields[0]) == len(fields):
         return []
-    same = [f for f in fields if len(f) == len(step.output)]
-    rows = list(zip(*same, strict=True))
-    for place, row in enumerate(rows[2:], 2):
-        known = [field for field in row if field is not None]
-        message = None if place > 2 and row == rows[place - 1] else _disagreement(known)
+    same = [f[2:] for f in fields if len(f) == len(step.output)]
+    last = None
+    for row in zip(*same, strict=True):
+        message = None if row == last else _disagreement([field for field in row if field is not None])
         if message:
             return [Problem(step.fact.label, message)]
+        last = row
     return []
 
 
@@ -347,3 +344,5 @@ _TRACERS: dict[str, Callable[[_Seen], Axes]] = {
 }
 """Op -> how its output's fields follow from its inputs'. Other ops end the trace (global pools, Resize,
 Slice, InstanceNormalization, which looks at the whole map)."""
+_MEETING = (_pointwise, _concat)
+"""Where branches meet."""

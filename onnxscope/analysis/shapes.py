@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from onnxscope.analysis.answers import Answers
@@ -90,9 +91,13 @@ class _Engine:
 
 def stored(tensor: Tensor) -> ValueFact:
     """The fact of an initializer or constant."""
-    if not possible(tensor.dims):
+    if not _possible(tensor.dims):
         return ValueFact(tensor.dtype, None, origin="stored", constant=True)
-    return ValueFact(tensor.dtype, tensor.dims, origin="stored", constant=True, tensor=tensor)
+    return ValueFact(tensor.dtype, tensor.dims, "", "stored", True, None, tensor)
+
+
+_possible = lru_cache(maxsize=1024)(possible)
+"""Stored tensors have few distinct shapes."""
 
 
 class _Callee(NamedTuple):
@@ -174,7 +179,8 @@ class _Scope:
 
     def _step(self, node: Node) -> None:
         node = self._with_attributes(node)
-        inputs = tuple([self._input(node, name) if name else None for name in node.inputs])
+        known = self.values.get
+        inputs = tuple([known(name) or self._input(node, name) if name else None for name in node.inputs])
         call = self._callee(node)
         if call.rule is not None and not call.rule.deterministic:
             self.random.add(node.index)
@@ -230,8 +236,10 @@ class _Scope:
         if node.index in self.random:
             return False, False
         constant = True
-        captured = self.graph.captured.get(node.index, ())
-        for fact in (*inputs, *(self.lookup(name) or UNKNOWN for name in captured)):
+        captured = self.graph.captured.get(node.index)
+        if captured:
+            inputs = (*inputs, *(self.lookup(name) or UNKNOWN for name in captured))
+        for fact in inputs:
             if fact is not None and not fact.constant:
                 if not fact.overridable:
                     return False, False

@@ -42,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with open(HELP, encoding="utf-8") as text:
             print(text.read(), end="")
         return 0
+    held: list[object] = []
     try:
-        code = _run(given)
+        code = _run(given, held)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
@@ -102,13 +103,14 @@ def _ending(number: int) -> BaseException:
     return KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], held: list[object]) -> int:
+    """Run a command; `held` gets what must not be freed before the process ends."""
     import click
 
     from onnxscope.cli.app import app
     from onnxscope.cli.options import Settings
 
-    settings = Settings()
+    settings = Settings(held=held)
     try:
         code = app.main(arguments, prog_name="onnxscope", standalone_mode=False, obj=settings)
     except click.exceptions.Abort:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +19,8 @@ class Settings:
     verbose: bool = False
     no_color: bool = False
     debug: bool = False
+    held: list[object] = field(default_factory=list)
+    """What the run has made and nobody asks for again: kept to its end, since freeing it takes time."""
 
     def note(self, text: str) -> None:
         """A remark on standard error, unless the user wants none."""

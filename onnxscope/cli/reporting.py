@@ -82,6 +82,7 @@ def _undisturbed() -> Iterator[None]:
     try:
         yield
     finally:
+        gc.freeze()  # nor looks it there on the way out
         if enabled:
             gc.enable()
 
@@ -102,7 +103,11 @@ def _document(
     loaded = load(model)
     read = perf_counter()
     settings.detail(f"opened a model of {loaded.file_bytes:,} bytes in {read - started:.3f} s")
-    document = documents.report(loaded, shapes, dims, documents.Selection(**choice), formulas=formulas)
+    selection = documents.Selection(**choice)
+    selection.check()
+    found = documents.analyse(loaded, shapes, dims)
+    document = documents.document(found, selection, formulas=formulas)
+    settings.held += [found, document]
     settings.detail(f"analysed {document['model']['nodes']:,} nodes in {perf_counter() - read:.3f} s")
     return document
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onnxscope.rewrite.heads import HeadLayer
 
 
-class _Findings(NamedTuple):
+class Analysis(NamedTuple):
     """Everything that the analysis says about one model."""
 
     facts: Facts
@@ -55,11 +55,19 @@ def report(
     model that can't be analysed in parts still gets its report: unknown entries are None, and `problems` says
     why. Raises UsageError for a binding or selection that doesn't fit.
     """
+    (selection or Selection()).check()
+    return document(analyse(model, shapes, dims), selection, formulas=formulas)
+
+
+def document(
+    found: Analysis, selection: Selection | None = None, *, formulas: bool = True
+) -> ReportDocument:
+    """The report on what `analyse` found, as `report` gives it. Raises UsageError for a bad selection."""
     selection = selection or Selection()
     selection.check()
-    found = _findings(infer(model, shapes, dims))
+    model = found.facts.model
     rows = list(Layers(found.facts, found.params, found.fields, formulas).rows(all_ops=selection.all_ops))
-    document: ReportDocument = {
+    written: ReportDocument = {
         "schema": REPORT,
         "model": _model(model, found.params.weight_bytes),
         "inputs": [value_entry(info.name, found.facts.value(info.name)) for info in _inputs(model)],
@@ -70,14 +78,20 @@ def report(
         "fully_connected": [_head(layer) for layer in found.heads],
         "problems": problems(found.facts, found.params, found.fields, found.memory, found.heads),
     }
-    _arrange(document, rows, selection)
-    return document
+    _arrange(written, rows, selection)
+    return written
 
 
-def _findings(facts: Facts) -> _Findings:
+def analyse(
+    model: Model,
+    shapes: Mapping[str, Sequence[int | str]] | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Analysis:
+    """Everything that a report says about a model. Raises UsageError for a binding that doesn't fit."""
+    facts = infer(model, shapes, dims)
     counted = params.count(facts)
     layers = _heads(facts, counted)
-    return _Findings(
+    return Analysis(
         facts,
         counted,
         cost.count(facts),
@@ -144,7 +158,7 @@ def _nodes(*graphs: Graph) -> Iterator[Node]:
             yield from _nodes(*(inner for _, inner in node.subgraphs()))
 
 
-def _totals(found: _Findings) -> TotalsEntry:
+def _totals(found: Analysis) -> TotalsEntry:
     counted, macs, used = found.params, found.cost, found.memory
     return {
         "params": plain(counted.total),

@@ -127,9 +127,13 @@ class Layers:
 
 def _source(fact: NodeFact) -> tuple[str | None, ValueFact | None]:
     """The input that carries the data: the first one that isn't a constant, else the first one given."""
-    given = [(name, value) for name, value in zip(fact.node.inputs, fact.inputs, strict=True) if name]
-    moving = (pair for pair in given if pair[1] is not None and not pair[1].fixed)
-    return next(moving, given[0] if given else (None, None))
+    first: tuple[str | None, ValueFact | None] = None, None
+    for name, value in zip(fact.node.inputs, fact.inputs, strict=True):
+        if value is not None and not value.fixed:
+            return name, value
+        if name and first[0] is None:
+            first = name, value
+    return first
 
 
 def params_entry(used: LayerParams | None) -> ParamsEntry:

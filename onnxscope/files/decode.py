@@ -44,7 +44,10 @@ _HOLDS = {tag: kind for kind, tags in ATTRIBUTE_TAGS.items() for tag in tags}
 _PLAIN = frozenset((FLOAT, INT, STRING, FLOATS, INTS, STRINGS))
 """Types whose values have no place in the file."""
 _SHORT = 64
-_NODE_TEXTS = frozenset((0x32, 0x3A, 0x42))
+_TAIL = 256
+"""Bytes behind the name of a node up to which what they say is kept."""
+_NODE_HEAD = frozenset((0x0A, 0x12, 0x1A))
+_NODE_TEXTS = frozenset((0x1A, 0x22, 0x32, 0x3A, 0x42))
 _FUNCTION_TEXTS = frozenset((0x0A, 0x42, 0x52, 0x6A))
 
 
@@ -54,6 +57,8 @@ class Decoder(Messages):
     def __init__(self, source: Source) -> None:
         super().__init__(source)
         self._attributes: dict[bytes, Attribute] = {}
+        self._tails: dict[bytes, tuple[str, str, tuple[Attribute, ...], str]] = {}
+        """Bytes behind the name of a node -> op, domain, attributes, overload."""
 
     def attribute(self, start: int, end: int) -> Attribute:
         """An AttributeProto. The same few (`strides = [1, 1]`) come again and again: short ones are kept."""
@@ -115,34 +120,69 @@ class Decoder(Messages):
         return _VALUES[kind](self, held)
 
     def node(self, start: int, end: int, index: int) -> Node:
-        """A NodeProto, which is the `index`-th of its graph."""
+        """A NodeProto, which is the `index`-th of its graph.
+
+        Protobuf writes inputs, outputs and name first. The bytes behind them are those of every node with the
+        same op and attributes, so what they say is kept.
+        """
+        inputs: list[str] = []
+        outputs: list[str] = []
+        name = ""
+        data, position = self.data, start
+        while position + 1 < end:
+            tag = data[position]
+            first = position + 2
+            behind = first + data[position + 1]
+            if behind > end or behind - first >= 0x80:
+                break
+            if tag == 0x0A:
+                inputs.append(self.texts[data[first:behind]])
+            elif tag == 0x12:
+                outputs.append(self.texts[data[first:behind]])
+            elif tag == 0x1A and not name:
+                name = self.texts[data[first:behind]]
+            else:
+                break
+            position = behind
+        kept = self._tails.get(data[position:end]) if end - position <= _TAIL else None
+        if kept is None:
+            return self._node(start, end, index, position)
+        op, domain, attributes, overload = kept
+        origin = Span(self.source, start, end - start)
+        return Node(
+            index, name, op, domain, tuple(inputs), tuple(outputs), attributes, overload, (), "", origin
+        )
+
+    def _node(self, start: int, end: int, index: int, tail: int) -> Node:
+        """A NodeProto of any form; `tail` is where its inputs, outputs and name may end."""
         inputs: list[str] = []
         outputs: list[str] = []
         attributes: list[Attribute] = []
         metadata: list[tuple[str, str]] = []
         texts: dict[int, str] = {}
-        name = op = ""
-        data, known = self.data, self.texts
-        for tag, a, b, _ in fields(data, ((start, end),)):
+        noted, usual = len(self.oddities), True
+        for tag, a, b, begin in fields(self.data, ((start, end),)):
+            usual &= (tag in _NODE_HEAD) == (begin < tail)
             if tag == 0x0A:
-                inputs.append(known[data[a:b]])
+                inputs.append(self.text(a, b))
             elif tag == 0x12:
-                outputs.append(known[data[a:b]])
+                outputs.append(self.text(a, b))
             elif tag == 0x2A:
                 attributes.append(self.attribute(a, b))
-            elif tag == 0x22:
-                op = known[data[a:b]]
-            elif tag == 0x1A:
-                name = known[data[a:b]]
             elif tag in _NODE_TEXTS:
-                texts[tag] = known[data[a:b]]
+                texts[tag] = self.text(a, b)
             elif tag == 0x4A:
                 metadata.append(self.pair(a, b))
         get, origin = texts.get, Span(self.source, start, end - start)
-        return Node(
-            index, name, op, get(0x3A, ""), tuple(inputs), tuple(outputs),
+        found = Node(
+            index, get(0x1A, ""), get(0x22, ""), get(0x3A, ""), tuple(inputs), tuple(outputs),
             tuple(attributes), get(0x42, ""), tuple(metadata), get(0x32, ""), origin,
         )  # fmt: skip
+        plain = not (found.metadata or found.doc) and all(a.type in _PLAIN for a in attributes)
+        if usual and plain and noted == len(self.oddities) and end - tail <= _TAIL:
+            kept = found.op, found.domain, found.attributes, found.overload
+            self._tails[self.data[tail:end]] = kept
+        return found
 
     def graph(self, pieces: Sequence[Piece]) -> Graph:
         """A GraphProto. `rest` keeps every field but the long lists, tag included."""
@@ -160,7 +200,7 @@ class Decoder(Messages):
             inputs=tuple([self.value_info(a, b) for a, b in lists[0x5A]]),
             outputs=tuple([self.value_info(a, b) for a, b in lists[0x62]]),
             nodes=tuple([self.node(a, b, index) for index, (a, b) in enumerate(lists[0x0A])]),
-            tensors=tuple([self.tensor(((a, b),)) for a, b in lists[0x2A]]),
+            tensors=tuple([self.initializer(a, b) for a, b in lists[0x2A]]),
             values=tuple([self.value_info(a, b) for a, b in lists[0x6A]]),
             rest=self._rest(others),
         )

@@ -6,6 +6,7 @@ Source: onnx.proto, TensorProto, SparseTensorProto, TypeProto, ValueInfoProto, S
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Sequence
 from math import prod
@@ -14,7 +15,7 @@ from onnxscope import dtypes
 from onnxscope.files import storage
 from onnxscope.files.external import ExternalData
 from onnxscope.files.source import Source
-from onnxscope.files.wire import MAX_DEPTH, Field, Piece, WireError, fields, signed, varints
+from onnxscope.files.wire import MAX_DEPTH, Field, Piece, WireError, fields, signed, varint, varints
 from onnxscope.graph import DimDecl, Oddity, Span, SparseTensor, Storage, Tensor, Type, ValueInfo
 
 _DATA = {
@@ -34,6 +35,10 @@ _DATA = {
 MAX_RANK = 1000
 """Dims of a tensor at which reading stops: their product alone could take hours."""
 _KINDS = {0x0A: "tensor", 0x22: "sequence", 0x2A: "map", 0x3A: "opaque", 0x42: "sparse", 0x4A: "optional"}
+
+
+_HEAD = re.compile(rb"((?:\x08[\x80-\xff]{0,9}[\x00-\x7f])*\x10[\x00-\x7f])\x42[\x00-\x7f]", re.DOTALL).match
+"""Dims, one-byte type, and the length of a short name: how nearly every initializer begins."""
 
 
 class _Texts(dict[bytes, str]):
@@ -62,6 +67,8 @@ class Messages:
         self.depth = 0
         self.texts = _Texts(self.oddities)
         """UTF-8 bytes -> text. Names come again and again: as output, as input, in the value infos."""
+        self._heads: dict[bytes, tuple[int, tuple[int, ...], int | None]] = {}
+        """Bytes of a tensor's dims and type -> type, dims, bytes of raw_data that they ask for."""
 
     def note(self, where: str, message: str, kind: str = "") -> None:
         """Record something that a reader would not expect."""
@@ -109,6 +116,29 @@ class Messages:
                 raise WireError(f"a packed list of floats has {b - a} bytes", a)
             numbers += struct.unpack(f"<{(b - a) // 4}f", self.data[a:b])
         return tuple(numbers)
+
+    def initializer(self, start: int, end: int) -> Tensor:
+        """A TensorProto, of which there are thousands: dims, type, name and raw_data in the usual order.
+
+        Dims and type have the bytes that they had in the tensors before, so what these say is kept.
+        """
+        data = self.data
+        head = _HEAD(data, start, end)
+        named = head.end() + data[head.end() - 1] if head else end
+        if head is None or named + 1 >= end or data[named] != 0x4A:
+            return self.tensor(((start, end),))
+        size, first = data[named + 1], named + 2
+        if size >= 0x80:
+            size, first = varint(data, named + 1, end)
+        kept = self._heads.get(head[1])
+        if kept is None or kept[2] != size or first + size != end:
+            found = self.tensor(((start, end),))
+            if first + size == end and isinstance(found.storage, storage.RawData):
+                self._heads[head[1]] = found.dtype, found.dims, found.storage.expected
+            return found
+        name = self.texts[data[head.end() : named]]
+        stored = storage.RawData(self.source, first, size, size, name)
+        return Tensor(name, kept[0], kept[1], stored, "", (), Span(self.source, start, end - start))
 
     def tensor(self, pieces: Sequence[Piece]) -> Tensor:
         """A TensorProto."""
