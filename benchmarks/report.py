@@ -35,6 +35,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "bench"
 IMPORT = [sys.executable, "-c", "import onnx"]
 REPORT = [sys.executable, "-m", "onnxscope", "report"]
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""So that our modules are compiled once, as pip does for a user and did for the other tools: an editable
+installation would compile all of them in every run."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def run(command: Sequence[str], timeout: float, watch: Watch | None = None) -> R
     compiled()
     begin = time.perf_counter()
     null = subprocess.DEVNULL
-    process = subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True)
+    process = subprocess.Popen(command, stdout=null, stderr=null, start_new_session=True, env=ENVIRONMENT)
     stop = threading.Timer(timeout, os.killpg, (process.pid, signal.SIGKILL))
     stop.start()
     with watch(process.pid) if watch else nullcontext() as seen:

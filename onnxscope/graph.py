@@ -243,17 +243,15 @@ class Graph:
     @cached_property
     def captured(self) -> dict[int, tuple[str, ...]]:
         """Index of each node that holds graphs -> the names that these read from the graphs around them."""
-        found: dict[int, tuple[str, ...]] = {}
-        plain: set[int] = set()  # lists of attributes without a graph, which alike nodes share
-        for node in self.nodes:
-            if id(node.attributes) in plain:
-                continue
-            names = captures(node)
-            if names:
-                found[node.index] = names
-            elif next(node.subgraphs(), None) is None:
-                plain.add(id(node.attributes))
-        return found
+        found = {node.index: captures(node) for node in self.holders}
+        return {index: names for index, names in found.items() if names}
+
+    @cached_property
+    def holders(self) -> tuple[Node, ...]:
+        """The nodes that hold graphs (If, Loop, Scan), in file order."""
+        distinct = {id(node.attributes): node for node in self.nodes}  # alike nodes share their attributes
+        holding = {key for key, node in distinct.items() if next(node.subgraphs(), None) is not None}
+        return tuple([node for node in self.nodes if id(node.attributes) in holding]) if holding else ()
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

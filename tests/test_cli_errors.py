@@ -112,7 +112,7 @@ def test_a_bug_is_one_line_too(run, monkeypatch):
     def fail(*arguments, **options):
         raise KeyError("boom")
 
-    monkeypatch.setattr(documents, "report", fail)
+    monkeypatch.setattr(documents, "analyse", fail)
     code, out, err = run("report", MNIST)
     assert (code, out) == (70, "")
     assert_one_line(err, "KeyError: 'boom'", "bug", "--debug")

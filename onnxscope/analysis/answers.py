@@ -24,7 +24,11 @@ class Answers:
     @staticmethod
     def question(rule: Rule, node: Node, version: int, inputs: tuple[ValueFact | None, ...]) -> Hashable:
         """What the answer follows from, but for the content of the inputs."""
-        asked = [fact and (fact.dtype, fact.shape, fact.container, fact.holds) for fact in inputs]
+        asked = [
+            # whether content may be had from it: `fact.holds`, without the call
+            f and (f.dtype, f.shape, f.container, f.tensor is not None or f.data is not None)
+            for f in inputs
+        ]
         return id(rule), version, len(node.outputs), *map(id, node.attributes), *asked
 
     def known(self, question: Hashable) -> Inferred | None:

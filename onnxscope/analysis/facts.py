@@ -129,6 +129,8 @@ class Facts:
 
     def called(self, fact: NodeFact) -> str | None:
         """Path of the function body that a node calls; None for any other node."""
+        if not self.owners:
+            return None
         inside = self.children.get((fact.scope, fact.node.index), ())
         return inside[0] if inside and next(fact.node.subgraphs(), None) is None else None
 

@@ -120,8 +120,6 @@ def _measured(
                 continue
             sizes[place] = size = nbytes(value)
             live.add(size or 0)
-            if place not in handed_on:
-                total.add(size or 0)
 
     make(given, map(facts.at, given))
     found.peak = live.copy()
@@ -135,8 +133,12 @@ def _measured(
         found.reach(live, step.fact.label)
         for place in dying:
             live.add(sizes.get(place) or 0, -1)
+    for place, size in sizes.items():
+        if size is None:
+            found.unknown += 1
+        elif place not in handed_on:
+            total.add(size)
     found.total = total.size()
-    found.unknown += sum(size is None for size in sizes.values())
     return found
 
 

@@ -86,7 +86,7 @@ def trace(facts: Facts) -> ReceptiveFields:
             if tracer in _MEETING:
                 problems += _misaligned(seen)
         nodes[fact.scope, fact.node.index] = axes
-        found.setdefault(next(filter(None, step.outputs)), axes)
+        found.setdefault(step.outputs[0] or next(place for place in step.outputs if place), axes)
         if len(step.outputs) > 1:
             found.update(_further(step, axes))
     return ReceptiveFields(found, nodes, tuple(problems))
@@ -96,10 +96,11 @@ def _passed_on(step: Step, shape: Shape, found: dict[Place, Axes]) -> Axes | Non
     """The fields of the one input of a pointwise op that isn't stored and has its shape: most nodes' case."""
     source: Place = ""
     for place, value in zip(step.inputs, step.fact.inputs, strict=True):
-        if value is not None and not value.fixed:
-            if source or value.shape != shape:
-                return None
-            source = place
+        if value is None or value.constant or value.overridable:
+            continue
+        if source or value.shape != shape:
+            return None
+        source = place
     return found.get(source)
 
 
@@ -128,7 +129,7 @@ def _seen(step: Step, shape: Shape, found: dict[Place, Axes]) -> _Seen:
     fields: list[Axes | None] = []
     shapes: list[Shape | None] = []
     for place, value in zip(step.inputs, step.fact.inputs, strict=True):
-        if value is None or value.shape is None or value.fixed:
+        if value is None or value.shape is None or value.constant or value.overridable:
             fields.append(None)
         else:
             known, rank = found.get(place), len(value.shape)
@@ -209,8 +210,8 @@ def _pointwise(step: _Seen) -> Axes:
     moving = [
         (f, s) for f, s in zip(step.inputs, step.shapes, strict=True) if f is not None and s is not None
     ]
-    if moving and all(shape == step.output for _, shape in moving):
-        return _merged([*zip(*(field for field, _ in moving), strict=True)])
+    if moving and [shape for _, shape in moving] == [step.output] * len(moving):
+        return _merged([*zip(*[field for field, _ in moving], strict=True)])
     rank = len(step.output)
     merged: list[list[Field | None]] = [[] for _ in range(rank)]
     for field, shape in moving:

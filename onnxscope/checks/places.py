@@ -56,13 +56,12 @@ def places(model: Model) -> Iterator[Place]:
 
 def _inside(place: Place) -> Iterator[Place]:
     yield place
-    holders = [node for node in place.graph.nodes if any(True for _ in node.subgraphs())]
+    holders = {id(node) for node in place.graph.holders}
     if not holders:
         return
-    last = {id(node) for node in holders}
     known = set(place.outer) | given(place.graph)
     for node in place.graph.nodes:
-        if id(node) in last:
+        if id(node) in holders:
             for attribute, graph in node.subgraphs():
                 path = f"{place.path}{node.label}.{attribute}/"
                 yield from _inside(Place(path, graph, frozenset(known), place.function))

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import cast
+
 import click
 
 from onnxscope import __version__
-from onnxscope.cli.auditing import audit
-from onnxscope.cli.converting import convert
-from onnxscope.cli.diffing import diff
 from onnxscope.cli.options import general
-from onnxscope.cli.reporting import report
-from onnxscope.cli.ruling import rules
-from onnxscope.cli.verifying import providers, verify
+
+COMMANDS = {
+    "audit": "auditing",
+    "convert": "converting",
+    "diff": "diffing",
+    "providers": "verifying",
+    "report": "reporting",
+    "rules": "ruling",
+    "verify": "verifying",
+}
+"""Name -> module that holds it, imported when it is asked for."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        return cast("click.Command", getattr(import_module(f"onnxscope.cli.{module}"), cmd_name))
+
+
+@click.group(
+    cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
+)
 @click.version_option(__version__, message="onnxscope %(version)s")
 @general
 @click.pass_context
@@ -22,12 +43,3 @@ def app(ctx: click.Context) -> None:
     """Look into ONNX models: every shape, parameter and MAC, with the formula that gave it."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
-
-
-app.add_command(report)
-app.add_command(convert)
-app.add_command(verify)
-app.add_command(providers)
-app.add_command(audit)
-app.add_command(rules)
-app.add_command(diff)

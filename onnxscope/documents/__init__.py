@@ -5,4 +5,14 @@ from onnxscope.documents.build import analyse, document, report
 from onnxscope.documents.schema import REPORT, ReportDocument
 from onnxscope.documents.verdict import percent, verdict
 
-__all__ = ["REPORT", "SORT_KEYS", "ReportDocument", "Selection", "analyse", "document", "percent", "report", "verdict"]
+__all__ = [
+    "REPORT",
+    "SORT_KEYS",
+    "ReportDocument",
+    "Selection",
+    "analyse",
+    "document",
+    "percent",
+    "report",
+    "verdict",
+]

@@ -59,9 +59,7 @@ def report(
     return document(analyse(model, shapes, dims), selection, formulas=formulas)
 
 
-def document(
-    found: Analysis, selection: Selection | None = None, *, formulas: bool = True
-) -> ReportDocument:
+def document(found: Analysis, selection: Selection | None = None, *, formulas: bool = True) -> ReportDocument:
     """The report on what `analyse` found, as `report` gives it. Raises UsageError for a bad selection."""
     selection = selection or Selection()
     selection.check()
@@ -135,9 +133,8 @@ def _inputs(model: Model) -> Iterator[ValueInfo]:
 
 
 def _model(model: Model, weight_bytes: int) -> ModelEntry:
-    counts = Counter(
-        node.op for node in _nodes(model.graph, *(function.body for function in model.functions))
-    )
+    nodes = _nodes(model.graph, *(function.body for function in model.functions))
+    counts = Counter([node.op for node in nodes])
     return {
         "path": model.path,
         "bytes": model.file_bytes,
@@ -153,8 +150,8 @@ def _model(model: Model, weight_bytes: int) -> ModelEntry:
 
 def _nodes(*graphs: Graph) -> Iterator[Node]:
     for graph in graphs:
-        for node in graph.nodes:
-            yield node
+        yield from graph.nodes
+        for node in graph.holders:
             yield from _nodes(*(inner for _, inner in node.subgraphs()))
 
 

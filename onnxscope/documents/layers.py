@@ -129,7 +129,7 @@ def _source(fact: NodeFact) -> tuple[str | None, ValueFact | None]:
     """The input that carries the data: the first one that isn't a constant, else the first one given."""
     first: tuple[str | None, ValueFact | None] = None, None
     for name, value in zip(fact.node.inputs, fact.inputs, strict=True):
-        if value is not None and not value.fixed:
+        if value is not None and not (value.constant or value.overridable):
             return name, value
         if name and first[0] is None:
             first = name, value

@@ -113,6 +113,7 @@ def _reason(tensor: Tensor) -> str:
 def _tensors(*graphs: Graph) -> Iterator[Tensor]:
     for graph in graphs:
         yield from graph.tensors
-        for node in {id(node.attributes): node for node in graph.nodes if node.attributes}.values():
-            yield from (a.value for a in node.attributes if isinstance(a.value, Tensor))
+        for attributes in {id(node.attributes): node.attributes for node in graph.nodes}.values():
+            yield from (a.value for a in attributes if isinstance(a.value, Tensor))
+        for node in graph.holders:
             yield from _tensors(*(inner for _, inner in node.subgraphs()))

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from onnxscope.files.making import maker
 from onnxscope.files.messages import Messages
 from onnxscope.files.source import Source
 from onnxscope.files.wire import Field, Piece, fields, signed
@@ -43,6 +44,7 @@ ATTRIBUTE_TAGS: dict[int, tuple[int, ...]] = {
 _HOLDS = {tag: kind for kind, tags in ATTRIBUTE_TAGS.items() for tag in tags}
 _PLAIN = frozenset((FLOAT, INT, STRING, FLOATS, INTS, STRINGS))
 """Types whose values have no place in the file."""
+_made = maker(Node)
 _SHORT = 64
 _TAIL = 256
 """Bytes behind the name of a node up to which what they say is kept."""
@@ -149,7 +151,7 @@ class Decoder(Messages):
             return self._node(start, end, index, position)
         op, domain, attributes, overload = kept
         origin = Span(self.source, start, end - start)
-        return Node(
+        return _made(
             index, name, op, domain, tuple(inputs), tuple(outputs), attributes, overload, (), "", origin
         )
 

@@ -14,6 +14,7 @@ from math import prod
 from onnxscope import dtypes
 from onnxscope.files import storage
 from onnxscope.files.external import ExternalData
+from onnxscope.files.making import maker
 from onnxscope.files.source import Source
 from onnxscope.files.wire import MAX_DEPTH, Field, Piece, WireError, fields, signed, varint, varints
 from onnxscope.graph import DimDecl, Oddity, Span, SparseTensor, Storage, Tensor, Type, ValueInfo
@@ -37,6 +38,7 @@ MAX_RANK = 1000
 _KINDS = {0x0A: "tensor", 0x22: "sequence", 0x2A: "map", 0x3A: "opaque", 0x42: "sparse", 0x4A: "optional"}
 
 
+_tensor = maker(Tensor)
 _HEAD = re.compile(rb"((?:\x08[\x80-\xff]{0,9}[\x00-\x7f])*\x10[\x00-\x7f])\x42[\x00-\x7f]", re.DOTALL).match
 """Dims, one-byte type, and the length of a short name: how nearly every initializer begins."""
 
@@ -138,7 +140,7 @@ class Messages:
             return found
         name = self.texts[data[head.end() : named]]
         stored = storage.RawData(self.source, first, size, size, name)
-        return Tensor(name, kept[0], kept[1], stored, "", (), Span(self.source, start, end - start))
+        return _tensor(name, kept[0], kept[1], stored, "", (), Span(self.source, start, end - start))
 
     def tensor(self, pieces: Sequence[Piece]) -> Tensor:
         """A TensorProto."""

@@ -89,6 +89,8 @@ def _padded(text: str, column: Column, width: int) -> str:
 
 
 def _row(row: Sequence[list[str]], empty: Sequence[str]) -> list[str]:
+    if sum(map(len, row)) == len(row):  # no cell was wrapped
+        return [GAP.join([line for (line,) in row]).rstrip()]
     return [GAP.join(line).rstrip() for line in _in_step(row, empty)]
 
 
@@ -111,6 +113,8 @@ def shortened(names: Sequence[str], width: int) -> list[str]:
     ['conv...der', 'co...der~2']
     """
     distinct = list(dict.fromkeys(names))
+    if all(display_width(name) <= width for name in distinct):
+        return list(names)
     for cut_part in (_initial, _initials, str):
         initials = {name: abbreviated(name, width, cut_part) for name in distinct}
         if len(set(initials.values())) == len(distinct):
