@@ -1,6 +1,6 @@
 """What the reader keeps of alike nodes and tensors must not leak into those that only look alike.
 
-Each odd message comes behind a usual one that has filled what is kept, and is compared with what protobuf reads.
+Each odd message comes behind a usual one that filled what is kept, and is compared with what protobuf reads.
 """
 
 from __future__ import annotations
