@@ -34,7 +34,8 @@ def assert_one_line(err, *parts):
     ("arguments", "parts"),
     [
         (["report"], ["Missing argument 'MODEL'", "onnxscope report --help"]),
-        (["reprot", MNIST], ["reprot", "onnxscope --help"]),
+        (["reprot", MNIST], ["reprot", "did you mean report?", "onnxscope --help"]),
+        (["xyz"], ["no command 'xyz'; see onnxscope --help"]),
         (["report", MNIST, "--frmat", "json"], ["--frmat", "--format"]),
         (["report", MNIST, "--format", "yaml"], ["'yaml'", "markdown"]),
         (["report", MNIST, "--format", "html"], ["'html'"]),

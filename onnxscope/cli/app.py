@@ -32,6 +32,17 @@ class _Commands(click.Group):
             return None
         return cast("click.Command", getattr(import_module(f"onnxscope.cli.{module}"), cmd_name))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, with a word on what may have been meant."""
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = "".join(f" (did you mean {name}?)" for name in get_close_matches(args[0], COMMANDS, 1))
+            ctx.fail(f"no command {args[0]!r}{near}")
+        return super().resolve_command(ctx, args)
+
 
 @click.group(
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True
