@@ -48,7 +48,7 @@ class Head:
     pool: bool = False
     """A global average pool in front, in place of the window."""
     kind: str = "float"
-    """float, qdq or dynamic (DynamicQuantizeLinear and MatMulInteger)."""
+    """float, qdq, qoperator (QGemm) or dynamic (DynamicQuantizeLinear and MatMulInteger)."""
     network: bool = False
     """AlexNet in front of it: the input is an image."""
 
@@ -71,6 +71,7 @@ HEADS = {
     "w38MB": Head(256, 6, (1024, 10)),
     "int8-19MB": Head(128, 6, (1024, 10), kind="dynamic"),
     "qdq-19MB": Head(128, 6, (1024, 10), kind="qdq"),
+    "qop-19MB": Head(128, 6, (1024, 10), kind="qoperator"),
     "alexnet": Head(256, 6, (4096, 4096, 1000), network=True),
 }
 PIXELS, STEP = 224, 32
@@ -130,8 +131,10 @@ class Files:
         logging.disable(logging.WARNING)  # advice on preprocessing
         if self.head.kind == "dynamic":
             quantization.quantize_dynamic(path, path)
-        if self.head.kind == "qdq":
-            quantization.quantize_static(path, path, _Calibration(self.head, batch))
+        formats = {"qdq": quantization.QuantFormat.QDQ, "qoperator": quantization.QuantFormat.QOperator}
+        if self.head.kind in formats:
+            calibration = _Calibration(self.head, batch)
+            quantization.quantize_static(path, path, calibration, quant_format=formats[self.head.kind])
 
     def converted(self, form: str, batch: int | str = FREE) -> Path | None:
         """The conversion in that form; None where the head, or a layer of it, takes another one."""

