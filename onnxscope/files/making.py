@@ -23,6 +23,10 @@ def maker(frozen: type[Value]) -> Callable[..., Value]:
     """
     names = [field.name for field in fields(cast("Any", frozen))]
     draft = make_dataclass("Draft", names, repr=False, eq=False, namespace={"__slots__": tuple(names)})
+    try:
+        draft(*names).__class__ = frozen
+    except TypeError:  # no slots, or an interpreter that lays objects out in another way
+        return frozen
 
     def make(*values: object) -> Value:
         made: Any = draft(*values)

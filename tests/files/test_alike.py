@@ -5,6 +5,8 @@ Each odd message comes behind a usual one that filled what is kept, and is compa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from onnx import AttributeProto, NodeProto, TensorProto, helper
 
@@ -153,6 +155,8 @@ def test_what_is_made_quickly_is_frozen_and_equal() -> None:
     assert type(quick) is Tensor
     with pytest.raises(AttributeError):
         quick.name = "v"  # type: ignore[misc]  # what mypy forbids must fail at run time too
+    slow = dataclass(frozen=True)(type("Slow", (), {"__annotations__": {"size": int}}))
+    assert maker(slow)(1) == slow(1)
     read = model(1, PLAIN, PLAIN).graph.nodes[1]
     assert type(read) is Node
     with pytest.raises(AttributeError):
