@@ -101,11 +101,12 @@ def convert(
     from onnxscope import api
     from onnxscope.cli.progress import working
     from onnxscope.results import Plan
-    from onnxscope.runtime import parse_pair
 
     try:
         with working(f"converting {model}", quiet=settings.quiet) as say:
             if out is None or dry_run:
+                from onnxscope.runtime import parse_pair
+
                 parse_pair(provider)  # a dry run exits as the conversion would
                 found: Plan = api.plan(model, **options)
             else:

@@ -8,10 +8,10 @@ the view of each output. Rules never decide whether a twin is used: `select` doe
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from onnxscope.analysis.facts import Facts, NodeFact
@@ -357,9 +357,10 @@ def rule(names: str | Iterable[str], *, moves: bool = False) -> Callable[[Functi
 
 @cache
 def _load() -> None:
-    for path in sorted((Path(__file__).parent / "rules").glob("*.py")):
-        if not path.stem.startswith("_"):
-            importlib.import_module(f"onnxscope.rewrite.rules.{path.stem}")
+    for name in sorted(os.listdir(os.path.join(os.path.dirname(__file__), "rules"))):
+        stem, ending = os.path.splitext(name)
+        if ending == ".py" and not stem.startswith("_"):
+            importlib.import_module(f"onnxscope.rewrite.rules.{stem}")
 
 
 def find(fact: NodeFact) -> LiftingRule | None:
