@@ -14,12 +14,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnxscope.complaints import plain
 from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.files.write import dumps
 from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 INSTALL = "pip install 'onnxscope[cpu]'"
 
@@ -174,6 +177,14 @@ def require() -> Any:
     return onnxruntime
 
 
+def present() -> None:
+    """Raise RuntimeFailure where onnxruntime isn't installed; a worker imports it, this process need not."""
+    from importlib.util import find_spec
+
+    if find_spec("onnxruntime") is None:
+        raise RuntimeFailure("onnxruntime is not installed", help=INSTALL)
+
+
 @contextmanager
 def _own_temporary_folder(wanted: bool) -> Iterator[None]:
     """TMPDIR as an empty folder for the length of the block."""
@@ -194,11 +205,18 @@ def _own_temporary_folder(wanted: bool) -> Iterator[None]:
 
 def packages() -> tuple[str, ...]:
     """The installed distributions of the module `onnxruntime`, with versions; more than one is a mistake."""
-    from importlib.metadata import packages_distributions
-    from importlib.metadata import version as version_of
+    from importlib.metadata import distributions
 
-    names = dict.fromkeys(packages_distributions().get("onnxruntime", ()))
-    return tuple(f"{name} {version_of(name)}" for name in sorted(names))
+    found = {each.name: f"{each.name} {each.version}" for each in distributions() if _brings(each)}
+    return tuple(found[name] for name in sorted(found))
+
+
+def _brings(package: Distribution) -> bool:
+    """Whether an installed package holds the module `onnxruntime`."""
+    modules = package.read_text("top_level.txt")
+    if modules is not None:
+        return "onnxruntime" in modules.split()
+    return "\nonnxruntime/" in "\n" + (package.read_text("RECORD") or "")
 
 
 def conflict(installed: tuple[str, ...]) -> str:
@@ -257,6 +275,8 @@ def resolved(provider: Provider) -> Provider:
 
     Raises RuntimeFailure, with the command that helps, where neither has it.
     """
+    if provider.on_cpu:  # every build has it, so nothing need be imported to know
+        return provider
     names = installed()
     if provider.plugin is not None or provider.name in names:
         return provider

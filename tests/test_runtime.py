@@ -1,5 +1,7 @@
 """Names and options of providers, and what this onnxruntime really offers."""
 
+from types import SimpleNamespace
+
 import onnxruntime
 import pytest
 
@@ -80,12 +82,19 @@ def test_a_provider_that_is_not_installed_comes_with_the_command():
     runtime.resolved(runtime.parse("cpu"))
 
 
+def package(name, version, **files):
+    """A distribution as `importlib.metadata` gives it."""
+    return SimpleNamespace(name=name, version=version, read_text=files.get)
+
+
 def test_two_wheels_of_one_module_are_named(monkeypatch):
-    both = {"onnxruntime": ["onnxruntime-gpu", "onnxruntime", "onnxruntime-gpu"]}
-    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: both)
-    monkeypatch.setattr(
-        "importlib.metadata.version", {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1"}.get
-    )
+    both = [
+        package("onnxruntime-gpu", "1.31.1", **{"top_level.txt": "onnxruntime\n"}),
+        package("onnxruntime", "1.32.0", RECORD="onnxruntime/LICENSE,,\nonnxruntime/__init__.py,,\n"),
+        package("onnxruntime-extensions", "0.1", **{"top_level.txt": "onnxruntime_extensions\n"}),
+        package("other", "1.0", RECORD="other/onnxruntime/x.py,,\n"),
+    ]
+    monkeypatch.setattr("importlib.metadata.distributions", lambda: [*both, both[0]])
     assert runtime.packages() == ("onnxruntime 1.32.0", "onnxruntime-gpu 1.31.1")
     assert runtime.version() == f"onnxruntime {onnxruntime.__version__}"  # what is really imported
     with pytest.raises(

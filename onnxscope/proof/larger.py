@@ -54,20 +54,34 @@ def small_map(pair: Pair, native: Draw) -> Larger | None:
     `native` is a trial at the size that the original takes: it gives every other size. Not for heavy models.
     """
     setting = pair.setting
-    if not setting.heads or setting.heavy:
-        return None
-    head = _head(pair.setting)
-    sizes = (setting.candidate_facts.value(head.read_map).shape or ())[2:]
-    cells = CELLS.get(len(sizes))
-    wanted = _map_of(head, cells) if cells else None
-    if wanted is None or len(wanted) != len(sizes):
-        return None
-    bound = [inputs.solved(size, number) for size, number in zip(sizes, wanted, strict=True)]
-    found = _places(pair.setting, [place for place in bound if place is not None])
-    if len(found) != len(sizes):
+    cells = None if setting.heavy else small_cells(setting)
+    found = _grown(setting, cells[1]) if cells else []
+    if not found:
         return None
     (image, *others), axes = {name for name, _, _ in found}, tuple(axis for _, axis, _ in found)
     return None if others else _larger(pair, native, image, axes, [number for _, _, number in found])
+
+
+def small_cells(setting: Setting) -> tuple[HeadLink, tuple[int, ...]] | None:
+    """The head whose answers need its map alone, and the size of the map of which it makes CELLS cells.
+
+    None where no free input grows that map.
+    """
+    if not setting.heads:
+        return None
+    head = _head(setting)
+    spatial = len(setting.candidate_facts.value(head.read_map).shape or ()) - 2
+    cells = CELLS.get(spatial)
+    wanted = _map_of(head, cells) if cells else ()
+    return (head, wanted) if len(wanted) == spatial and _grown(setting, wanted) else None
+
+
+def _grown(setting: Setting, wanted: Sequence[int]) -> list[tuple[str, int, int]]:
+    """(input, axis, size) for each axis of the map to be as long as wanted; [] where that can't be."""
+    sizes = (setting.candidate_facts.value(_head(setting).read_map).shape or ())[2:]
+    bound = [inputs.solved(size, number) for size, number in zip(sizes, wanted, strict=True)]
+    found = _places(setting, [place for place in bound if place is not None])
+    return found if len(found) == len(sizes) else []
 
 
 def _head(setting: Setting) -> HeadLink:
@@ -90,7 +104,7 @@ def _read_beside(setting: Setting, head: HeadLink) -> list[str]:
 
 def _part(setting: Setting, head: HeadLink) -> Model:
     """The original behind the map of a head."""
-    names = _behind(setting.original, head, setting.interface.outputs)
+    names = outputs_behind(setting.original, head, setting.interface.outputs)
     return cut(setting.original, {head.feature_map: 1}, names)
 
 
@@ -228,7 +242,7 @@ def _image(setting: Setting) -> tuple[str, tuple[int, ...]]:
 
 def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, border: bool) -> DenseResult:
     setting, head = pair.setting, _windowed(pair.setting)
-    names = _behind(setting.original, head, setting.interface.outputs)
+    names = outputs_behind(setting.original, head, setting.interface.outputs)
     setting.progress(f"dense {shown(larger.size)}")
     given = feeds(pair, larger, native)
     found = pair.candidate(given, [head.read_map, *names], pair.level)
@@ -269,7 +283,7 @@ def _others(setting: Setting, head: HeadLink, larger: Larger, given: Feeds, nati
     return found
 
 
-def _behind(original: Model, head: HeadLink, outputs: Collection[str]) -> list[str]:
+def outputs_behind(original: Model, head: HeadLink, outputs: Collection[str]) -> list[str]:
     """Outputs behind the head: the map itself, or one made in front of it, is no answer about windows."""
     made = {layer.output for layer in head.layers}
     names = (info.name for info in original.graph.outputs if info.name in outputs)

@@ -156,18 +156,18 @@ def check(
     delta: float = limits.DELTA,
     values: int | None = None,
 ) -> LocalCheck:
-    """Compare every step over all trials; a trial maps value names of the candidate to its values.
+    """Compare every step over all trials that have its values: candidate's names -> values.
 
     `values` is N, the number of values compared in the whole verification; without it those of the steps.
     Weights are read once, in blocks of 32 MB; `runner` computes constant expressions only.
     """
-    count = sum(trial[step.output].size for step in steps for trial in trials)
+    count = sum(trial[step.output].size for step in steps for trial in _with(trials, step))
     factor = limits.confidence(max(count, values or 0), delta)
     results: list[LayerResult] = []
     notes: list[str] = []
     total, widest = Comparison(), 0
     for step in steps:
-        outcome, width = _step(original, step, trials, runner, arithmetic, factor)
+        outcome, width = _step(original, step, _with(trials, step), runner, arithmetic, factor)
         if outcome is None:
             notes.append(f"{step.name} was not recomputed in float64: no rule for its form")
             continue
@@ -177,6 +177,11 @@ def check(
     broken = next((layer.name for layer in results if not layer.ok), None)
     text = _sums_text(arithmetic, factor, f"K <= {widest}", max(count, values or 0), delta)
     return LocalCheck(tuple(results), broken, text, total, tuple(notes))
+
+
+def _with(trials: Sequence[Mapping[str, Array]], step: Step) -> list[Mapping[str, Array]]:
+    names = {step.output, *filter(None, step.inputs)}
+    return [trial for trial in trials if trial.keys() >= names]
 
 
 def layer_result(name: str, outcome: Comparison, limit_from: str) -> LayerResult:

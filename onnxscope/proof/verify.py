@@ -13,6 +13,7 @@ from onnxscope.errors import RuntimeFailure
 from onnxscope.proof import (
     exact,
     halves,
+    headmap,
     larger,
     latency,
     local,
@@ -43,7 +44,7 @@ def verify(request: Request, progress: Progress | None = None) -> Verification:
     models, FileError for a model that can't be used, RuntimeFailure where the runtime lacks the provider,
     silently replaces it, fails, crashes, hangs or runs out of memory.
     """
-    runtime.require()
+    runtime.present()
     asked = _asked(request.providers)
     setting = opened(request, "", progress)
     if not setting.interface.outputs or _unfeedable(setting):
@@ -241,7 +242,10 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
     setting.progress("layers in float64")
     names, provider = list(local.names(setting.steps, setting.heads)), pair.second.provider
     drawn = [_inside(pair, trial, names) for trial in outcome.drawn[:LOCAL_TRIALS]]
-    drawn += _on_small_map(pair, outcome.drawn[0].draw, names)
+    if setting.heavy:
+        drawn += headmap.values(pair, outcome.drawn[0], notes)
+    else:
+        drawn += _on_small_map(pair, outcome.drawn[0].draw, names)
     pair.relieve()
     drawn = [local.unfolded(setting.heads, values) for values in drawn]
     found = local.check(
