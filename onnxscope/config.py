@@ -4,7 +4,7 @@
     fail-on = "warning"
     ignore = ["OX5"]
     max-params = "25M"
-    severity = {OX301 = "error"}
+    severity = {OX224 = "error"}
 
     [[tool.onnxscope.audit.overrides]]
     models = ["legacy/*.onnx"]
@@ -123,7 +123,7 @@ def target_names(given: Iterable[str], where: str = "") -> tuple[str, ...]:
     """
     if not given:
         return ()
-    from onnxscope.checks.targets import TARGETS
+    from onnxscope.checks.targets_known import TARGETS
 
     known = {key: target.name for target in TARGETS for key in (target.name, target.provider.lower())}
     for name in given:

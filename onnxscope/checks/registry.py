@@ -3,7 +3,7 @@
 A rule is a generator function; the names of its parameters say which facts it wants, and the runner hands it
 those:
 
-    @check("OX301", "batch-baked-in", severity="warning")
+    @check("OX224", "batch-baked-in", severity="warning")
     def batch_baked_in(facts: Facts) -> Iterator[Finding]: ...
 
 Wants: `model`, `graph` (the main graph), `facts`, `params`, `cost`, `memory`, `fields` (receptive fields),

@@ -9,12 +9,12 @@ from onnxscope.analysis.cost import Cost
 from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.memory import Memory
 from onnxscope.analysis.params import Params
-from onnxscope.checks import targets
+from onnxscope.checks import targets, targets_known
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.places import count_of, several
 from onnxscope.checks.registry import check
 from onnxscope.errors import FileError
-from onnxscope.graph import Model
+from onnxscope.graph import Model, domain_of
 
 _LEAST_INTENSITY = 4.0
 """Multiply-accumulates per byte; below, common CPUs and GPUs wait for memory."""
@@ -46,7 +46,7 @@ def opset_beyond(model: Model, target: str) -> Iterator[Finding]:
     Source:
         The installed onnxruntime's schemas; onnxruntime's DirectML page; MIGraphX, Supported ONNX Operators.
     """
-    goal, known, version = targets.find(target), targets.registry(), model.opset.get("", 0)
+    goal, known, version = targets_known.find(target), targets.registry(), model.opset.get("", 0)
     limits = [(known.newest, "the installed onnxruntime")] if known is not None and goal is not None else []
     if goal is not None and goal.newest_opset is not None:
         limits.append((goal.newest_opset, goal.source))
@@ -272,7 +272,8 @@ def unknown_target(model: Model, target: str) -> Iterator[Finding]:
     """Nothing is known of the target that was asked for.
 
     What it flags:
-        A `--target` that no rule knows; the known ones are listed.
+        A `--target` that no rule knows; the known ones are listed. And target cpu where no onnxruntime is
+        installed that could be asked.
 
     Why it matters:
         The audit checked nothing for it, and silence would look like a pass.
@@ -286,12 +287,63 @@ def unknown_target(model: Model, target: str) -> Iterator[Finding]:
         g (float[2] x) => (float[2] y) { y = Relu (x) }
 
     Fix and its safety:
-        Correct the name.
+        Correct the name; install onnxruntime.
+
+    Source:
+        `onnxscope.checks.targets_known`.
+    """
+    if target == "cpu" and targets.registry() is None:
+        message = "no onnxruntime is installed that tells its kernels: ops and types weren't checked for cpu"
+        yield unknown_target.finding("", message, "pip install 'onnxscope[cpu]'", target=target)
+    if targets_known.find(target) is None:
+        names = ", ".join(known.name for known in targets_known.TARGETS)
+        message = f"target {target!r} is unknown: nothing was checked for it"
+        yield unknown_target.finding("", message, f"known targets: {names}", target=target)
+
+
+@check("OX718", "op-unknown-to-target", severity="note")
+def unknown_ops(facts: Facts, target: str) -> Iterator[Finding]:
+    """Whether the target runs some ops of the model isn't known.
+
+    What it flags:
+        Nodes that neither the installed onnxruntime's kernels nor the target's table or list speak of: custom
+        domains, ops or versions newer than the table. Ops that onnxruntime expands into others, and calls of
+        the model's own functions, are left out.
+
+    Why it matters:
+        OX702 and OX703 say nothing of them, which is no promise that they run there.
+
+    Bad: --target coreml
+        <ir_version: 8, opset_import: ["": 17, "my": 1]>
+        g (float[2] x) => (float[2] y) { y = my.Swirl (x) }
+
+    Good: --target coreml
+        <ir_version: 8, opset_import: ["": 17]>
+        g (float[2] x) => (float[2] y) { y = Relu (x) }
+
+    Fix and its safety:
+        Run the model there with a profile, or `onnxscope verify --provider`: both tell which nodes ran where.
 
     Source:
         `onnxscope.checks.targets`.
     """
-    if targets.find(target) is None:
-        names = ", ".join(known.name for known in targets.TARGETS)
-        message = f"target {target!r} is unknown: nothing was checked for it"
-        yield unknown_target.finding("", message, f"known targets: {names}", target=target)
+    goal = targets_known.find(target)
+    if goal is None:
+        return
+    own = {(domain_of(function.domain), function.name) for function in facts.model.functions}
+    found: dict[str, int] = {}
+    for fact in targets.computed(facts):
+        op, domain = fact.node.op, domain_of(fact.node.domain)
+        expanded = (domain, op) in own or (not domain and op in targets.EXPANDED)
+        if not expanded and targets.refusal(facts, fact, goal) is None:
+            name = targets.named(facts, fact)
+            found[name] = found.get(name, 0) + 1
+    if found:
+        nodes = f"{count_of(sum(found.values()), 'node')} on {target}: {several(list(found))}"
+        yield unknown_ops.finding(
+            "",
+            f"nothing is known of {nodes} ({targets.source_of(goal)})",
+            "run it there and look at the profile",
+            target=target,
+            ops=found,
+        )

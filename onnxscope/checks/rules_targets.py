@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from math import inf
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks import targets
+from onnxscope.checks import targets, targets_known
 from onnxscope.checks._walk import numbers
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.places import count_of, several
 from onnxscope.checks.registry import check
 from onnxscope.expr import Expr
-from onnxscope.graph import captures, domain_of
+from onnxscope.graph import Node, captures, domain_of
 
 _OPERATOR_FORM = re.compile(r"QLinear|QGemm$|QAttention$|DynamicQuantize(MatMul|LSTM)$|\w+Integer(ToFloat)?$")
 """Ops that compute with quantized numbers themselves, ONNX's and onnxruntime's."""
-
-
-def _computed(facts: Facts) -> list[NodeFact]:
-    """Nodes that run for every input: those of the main graph that aren't folded when the model loads.
-
-    Shape arithmetic is left out: onnxruntime keeps it on the CPU for every provider, at no cost to speak of.
-    """
-    return [fact for fact in facts.main.nodes if not fact.folded and not _sizes(facts, fact)]
-
-
-def _sizes(facts: Facts, fact: NodeFact) -> bool:
-    """Whether a node only computes sizes: its outputs are followed as content, not as maps."""
-    outputs = [facts.value(name) for name in fact.node.outputs if name]
-    return fact.node.op in ("Shape", "Size") or all(value.data is not None for value in outputs)
 
 
 @check("OX701", "op-without-kernel", severity="error")
@@ -60,7 +47,7 @@ def without_kernel(facts: Facts, target: str) -> Iterator[Finding]:
     Source:
         The kernel registry of the installed onnxruntime (`get_all_opkernel_def`).
     """
-    known, goal = targets.registry(), targets.find(target)
+    known, goal = targets.registry(), targets_known.find(target)
     if known is None or goal is None or goal.provider not in known.providers():
         return
     found: dict[str, list[str]] = {}
@@ -84,7 +71,8 @@ def outside_target(facts: Facts, target: str) -> Iterator[Finding]:
 
     What it flags:
         Ops, versions and element types that the target leaves to the CPU, once each, with the source: for
-        CUDA and WebGPU a table measured with a release of onnxruntime, for others a published list.
+        CUDA, WebGPU and OpenVINO a table measured with releases of onnxruntime, for others a published list.
+        What is meant is onnxruntime's provider: OpenVINO itself reads a few ops more (QLinearConv).
 
     Why it matters:
         The nodes run on the CPU with copies between, or the conversion fails.
@@ -102,14 +90,15 @@ def outside_target(facts: Facts, target: str) -> Iterator[Finding]:
         release.
 
     Source:
-        The tables named in the message: onnx-tensorrt operators.md; onnxruntime's lists for CoreML, NNAPI and
-        QNN; `benchmarks/targets.py` run with the wheels for CUDA and WebGPU.
+        The tables named in the message: onnx-tensorrt operators.md; onnxruntime's lists for CoreML, NNAPI,
+        DirectML and QNN; MIGraphX's Supported ONNX Operators; `benchmarks/targets.py` run with the wheels for
+        CUDA, WebGPU and OpenVINO.
     """
-    goal, known = targets.find(target), targets.registry()
+    goal, known = targets_known.find(target), targets.registry()
     if goal is None or (known is not None and goal.provider in known.providers()):
         return  # a kernel registry that can be asked is OX701's
     found: dict[str, tuple[str, list[str]]] = {}
-    for fact in _computed(facts):
+    for fact in targets.computed(facts):
         if domain_of(fact.node.domain):
             continue
         reason = targets.refusal(facts, fact, goal)
@@ -133,8 +122,9 @@ def partitions(facts: Facts, target: str) -> Iterator[Finding]:
     What it flags:
         A model whose unsupported nodes cut it into two pieces or more for the target: how many, and how many
         nodes stay on the CPU. A piece is a set of nodes that the target can run without waiting for the CPU
-        in between: pieces are counted along the path with the most changes between target and CPU, so a
-        runtime that splits by branches makes at least that many. Nodes that nothing is known of count as run.
+        in between: pieces are counted along the path with the most of them, so a runtime that splits by
+        branches makes at least that many (or leaves small ones to the CPU, too). Nodes that nothing is known
+        of (OX718) count as running where that joins pieces, and as left to the CPU where they would be one.
 
     Why it matters:
         Every cut copies maps to the CPU and back and waits for it; many cuts make an accelerator slower than
@@ -162,32 +152,42 @@ def partitions(facts: Facts, target: str) -> Iterator[Finding]:
     Source:
         onnxruntime, "Execution Providers", graph partitioning; the tables of `onnxscope.checks.targets`.
     """
-    goal = targets.find(target)
+    goal = targets_known.find(target)
     if goal is None or target == "cpu":
         return
-    level: dict[str, tuple[int, bool]] = {}
-    pieces: set[int] = set()
-    left: list[str] = []
-    for fact in _computed(facts):
-        runs = not targets.refusal(facts, fact, goal)
-        before = [level[name] for name in (*fact.node.inputs, *captures(fact.node)) if name in level]
-        depth = max((d + (on != runs) for d, on in before), default=0 if runs else 1)
-        level.update((name, (depth, runs)) for name in fact.node.outputs)
-        if runs:
-            pieces.add(depth)
-        else:
-            left.append(fact.label)
-    if len(pieces) > 1 and left:
+    answers = [(fact, targets.refusal(facts, fact, goal)) for fact in targets.computed(facts)]
+    left = [fact.label for fact, reason in answers if reason]
+    pieces = _pieces((fact.node, reason) for fact, reason in answers)
+    if pieces > 1 and left:
+        nodes = f"{count_of(len(left), 'node')} ({several(left)})"
         yield partitions.finding(
             left[0],
-            f"{target} runs it in at least {len(pieces)} pieces; left to the CPU: "
-            f"{count_of(len(left), 'node')} "
-            f"({several(left)})",
+            f"what {target} can run lies in at least {pieces} pieces; left to the CPU: {nodes}",
             "replace the ops that cut",
             target=target,
-            pieces=len(pieces),
+            pieces=pieces,
             on_cpu=len(left),
         )
+
+
+def _pieces(answers: Iterable[tuple[Node, str | None]]) -> int:
+    """The most pieces on one path, from nodes in order, each with why it stays on the CPU.
+
+    The reason is "" for a node that runs, None for one of which nothing is known.
+
+    A value has two counts of pieces up to it: if its node runs, and if it stays; the one that isn't so is
+    endless. A node of which nothing is known may do either, and gives what is fewer to each node behind it.
+    """
+    counts: dict[str, tuple[float, float]] = {}
+    most = 0.0
+    for node, reason in answers:
+        before = [counts[name] for name in (*node.inputs, *captures(node)) if name in counts]
+        runs = max((min(on, off + 1) for on, off in before), default=1.0)
+        stays = max((min(on, off) for on, off in before), default=0.0)
+        found = (inf if reason else runs, inf if reason == "" else stays)
+        counts.update((name, found) for name in node.outputs)
+        most = max(most, min(found))
+    return int(most)
 
 
 @check("OX704", "free-sizes-on-target", severity="warning")
@@ -216,7 +216,7 @@ def free_sizes(facts: Facts, target: str) -> Iterator[Finding]:
     Source:
         onnxruntime's pages of the providers, named with their date in the message.
     """
-    goal = targets.find(target)
+    goal = targets_known.find(target)
     if goal is None or not goal.shapes:
         return
     stored = facts.main.graph.initializers
@@ -258,9 +258,9 @@ def outside_types(facts: Facts, target: str) -> Iterator[Finding]:
     Source:
         The target's documents (see `onnxscope.checks.targets`).
     """
-    goal = targets.find(target)
+    goal = targets_known.find(target)
     found: dict[int, list[str]] = {}
-    for fact in _computed(facts) if goal is not None else ():
+    for fact in targets.computed(facts) if goal is not None else ():
         codes = {facts.value(name).dtype for name in fact.node.outputs if name}
         for code in sorted(
             code for code in codes if code and goal is not None and code in goal.missing_types
@@ -296,8 +296,8 @@ def control_flow(facts: Facts, target: str) -> Iterator[Finding]:
     Source:
         onnxruntime's CoreML and NNAPI pages.
     """
-    goal = targets.find(target)
-    for fact in _computed(facts) if goal is not None and not goal.control_flow else ():
+    goal = targets_known.find(target)
+    for fact in targets.computed(facts) if goal is not None and not goal.control_flow else ():
         if fact.node.op in ("If", "Loop", "Scan"):
             yield control_flow.finding(
                 fact.label,
@@ -332,10 +332,10 @@ def integer_ops(facts: Facts, target: str) -> Iterator[Finding]:
     Source:
         TensorRT, "Working with quantized types", explicit quantization.
     """
-    goal = targets.find(target)
+    goal = targets_known.find(target)
     if goal is None or goal.integer_ops:
         return
-    labels = [fact.label for fact in _computed(facts) if _OPERATOR_FORM.match(fact.node.op)]
+    labels = [fact.label for fact in targets.computed(facts) if _OPERATOR_FORM.match(fact.node.op)]
     if labels:
         message = (
             f"{count_of(len(labels), 'node')} in operator form ({several(labels)}): {target} reads QDQ only"
@@ -370,7 +370,7 @@ def zero_points(facts: Facts, target: str) -> Iterator[Finding]:
     Source:
         onnx-tensorrt docs/operators.md: zero points must be zero; its pull request 886 for uint8.
     """
-    goal = targets.find(target)
+    goal = targets_known.find(target)
     if goal is None or goal.zero_points:
         return
     pairs = [f for f in facts.nodes() if f.node.op in ("QuantizeLinear", "DequantizeLinear")]

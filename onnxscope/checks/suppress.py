@@ -1,7 +1,7 @@
 """Findings that the model's own metadata allows.
 
 The key `onnxscope.ignore` in the metadata of the model, its graph or one node holds codes, names or prefixes
-of codes, separated by commas or spaces: `OX301, batch-baked-in`. `OX301@/head/Reshape` allows it at one
+of codes, separated by commas or spaces: `OX224, fc-dominates`. `OX224@/head/Reshape` allows it at one
 place.
 """
 

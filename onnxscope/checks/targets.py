@@ -1,6 +1,7 @@
-"""What deployment targets run: from the installed onnxruntime where it can be asked, else from dated tables.
+"""What a deployment target runs of a model.
 
-The tables hold only what the cited documents say; what they don't say is unknown and never flagged.
+Asked are the kernels of the installed onnxruntime, tables measured with others (`targets_table`), and
+documents (`targets_known`). What none of them says is unknown.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import cache
 from onnxscope import dtypes, runtime
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.checks import targets_table
+from onnxscope.checks.targets_known import Target
 from onnxscope.errors import RuntimeFailure
 from onnxscope.graph import domain_of
 
@@ -22,129 +24,6 @@ _PATIENCE = 60
 """Seconds that onnxruntime may take to list its kernels."""
 _NEVER_LAST = 2**31 - 1
 """Last version of a kernel that is registered for its first one only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What is known of one target."""
-
-    name: str
-    provider: str
-    """onnxruntime's name for it."""
-    source: str
-    """Document and date of everything below."""
-    shapes: str = ""
-    """"static" where free sizes are refused, "slow" where they cost speed, "" where they are fine or
-    unknown."""
-    missing_types: tuple[int, ...] = ()
-    """Element types that it can't compute with."""
-    control_flow: bool = True
-    """Whether If, Loop and Scan run there."""
-    integer_ops: bool = True
-    """Whether QLinear ops run there (else quantized models must be in QDQ form)."""
-    zero_points: bool = True
-    """Whether zero points other than 0 are taken."""
-    newest_opset: int | None = None
-    listed: frozenset[str] | None = None
-    """Every op of the default domain that it runs; None where no such list is known."""
-    unlisted: frozenset[str] = frozenset()
-    """Ops that its document says it doesn't run."""
-
-
-_COREML = """Add And ArgMax AveragePool BatchNormalization Cast Ceil Clip Concat Conv ConvTranspose Cos
-DepthToSpace Div Elu Erf Exp Flatten Gather GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool
-GridSample GroupNormalization HardSigmoid Identity InstanceNormalization LRN LayerNormalization
-LeakyRelu MatMul Max MaxPool Mul PRelu Pad Pow Reciprocal ReduceMax ReduceMean ReduceSum Relu
-Reshape Resize Round Shape Sigmoid Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Tanh Tile
-Transpose Unsqueeze Where"""
-_NNAPI = """Abs Add AveragePool BatchNormalization Cast Clip Concat Conv DepthToSpace DequantizeLinear Div
-Elu Exp Flatten Floor Gather Gemm GlobalAveragePool GlobalMaxPool Identity LRN LeakyRelu Log MatMul Max
-MaxPool Min Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear ReduceMean Relu Reshape
-Resize Sigmoid Sin Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze"""
-_NOT_TENSORRT = """Bernoulli BitShift BlackmanWindow Compress ConcatFromSequence ConvInteger DFT Det
-DynamicQuantizeLinear HammingWindow HannWindow MatMulInteger MaxRoiPool MaxUnpool MelWeightMatrix
-Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement OptionalHasElement QLinearConv
-QLinearMatMul STFT SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert
-SequenceLength SequenceMap SoftmaxCrossEntropyLoss SplitToSequence StringNormalizer TfIdfVectorizer
-Unique"""
-_QNN = """Abs Add And ArgMax ArgMin ArrayFeatureExtractor Asin Atan AveragePool BatchNormalization Cast Ceil
-Clip Concat Conv ConvInteger ConvTranspose Cos CumSum DepthToSpace DequantizeLinear DynamicQuantizeLinear Div
-Einsum Elu Equal Exp Expand Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
-GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid HardSwish Identity If
-InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax
-LpNormalization LpPool MatMul MatMulInteger Max MaxPool MaxRoiPool Mean Min Mod Mul Neg NonMaxSuppression
-NonZero Not OneHot Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RMSNormalization RandomNormalLike
-RandomUniformLike Reciprocal ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Relu
-Reshape Resize RoiAlign RotaryEmbedding Round STFT ScatterElements ScatterND Selu Shape Sigmoid Sign Sin Slice
-Softmax Softplus SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Tile TopK Transpose
-Unsqueeze Upsample Where Xor"""
-_COMPLEX_TEXT = (8, 14, 15)
-_DOUBLE = (*_COMPLEX_TEXT, dtypes.DOUBLE)
-
-TARGETS = (
-    Target("cpu", "CPUExecutionProvider", "kernel registry of the installed onnxruntime"),
-    Target("cuda", "CUDAExecutionProvider", "kernel registry of the installed onnxruntime"),
-    Target(
-        "tensorrt",
-        "TensorrtExecutionProvider",
-        "onnx-tensorrt docs/operators.md for TensorRT 8.5 (2022-11); newer releases take more",
-        missing_types=_COMPLEX_TEXT,
-        integer_ops=False,
-        zero_points=False,
-        unlisted=frozenset(_NOT_TENSORRT.split()),
-    ),
-    Target(
-        "coreml",
-        "CoreMLExecutionProvider",
-        "onnxruntime 1.32 (2026), its CoreML page and lists of ops for ML Program and NeuralNetwork",
-        shapes="slow",
-        missing_types=_DOUBLE,
-        control_flow=False,
-        listed=frozenset(_COREML.split()),
-    ),
-    Target(
-        "nnapi",
-        "NnapiExecutionProvider",
-        "onnxruntime 1.32 (2026), nnapi_supported_ops.md",
-        shapes="static",
-        missing_types=_DOUBLE,
-        control_flow=False,
-        listed=frozenset(_NNAPI.split()),
-    ),
-    Target(
-        "qnn",
-        "QNNExecutionProvider",
-        "the op list of onnxruntime-qnn, with the additions of 2.4, 2.5 and 2.7 (2026-10); no dynamic shapes",
-        shapes="static",
-        missing_types=_DOUBLE,
-        listed=frozenset(_QNN.split()),
-    ),
-    Target(
-        "directml",
-        "DmlExecutionProvider",
-        "onnxruntime's DirectML page (2025): up to opset 20, fastest where all shapes are known",
-        shapes="slow",
-        missing_types=_COMPLEX_TEXT,
-        newest_opset=20,
-    ),
-    Target(
-        "migraphx",
-        "MIGraphXExecutionProvider",
-        "MIGraphX, Supported ONNX Operators (2025-10-14): up to opset 19",
-        missing_types=_COMPLEX_TEXT,
-        newest_opset=19,
-    ),
-    Target(
-        "openvino", "OpenVINOExecutionProvider", "OpenVINO supported types (2025)", missing_types=(14, 15)
-    ),
-    Target("webgpu", "WebGpuExecutionProvider", "WGSL types (2025): no 64-bit floats", missing_types=_DOUBLE),
-)
-_BY_NAME = {target.name: target for target in TARGETS}
-
-
-def find(name: str) -> Target | None:
-    """The target of a name; None for one that nothing is known of."""
-    return _BY_NAME.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,6 +248,12 @@ def since(facts: Facts, fact: NodeFact) -> int | None:
     return row.since if row is not None else None
 
 
+def named(facts: Facts, fact: NodeFact) -> str:
+    """A node's op with domain and element type: `Conv of float16`, `com.microsoft.QLinearAdd of uint8`."""
+    domain, kind = domain_of(fact.node.domain), _kind(facts, fact)
+    return f"{domain}{'.' if domain else ''}{fact.node.op}{' of ' if kind else ''}{kind}"
+
+
 def _kind(facts: Facts, fact: NodeFact) -> str:
     """Name of the element type of the first input; "" where there is none or it isn't known."""
     value = facts.value(fact.node.inputs[0], fact.scope) if any(fact.node.inputs[:1]) else None
@@ -379,3 +264,17 @@ def source_of(target: Target) -> str:
     """Where the knowledge of a target's ops comes from: table or document, with version or date."""
     measured = targets_table.table(target.name)
     return measured.source if measured is not None else target.source
+
+
+def computed(facts: Facts) -> list[NodeFact]:
+    """Nodes that run for every input: those of the main graph that aren't folded when the model loads.
+
+    Shape arithmetic is left out: onnxruntime keeps it on the CPU for every provider, at no cost to speak of.
+    """
+    return [fact for fact in facts.main.nodes if not fact.folded and not _sizes(facts, fact)]
+
+
+def _sizes(facts: Facts, fact: NodeFact) -> bool:
+    """Whether a node only computes sizes: its outputs are followed as content, not as maps."""
+    outputs = [facts.value(name) for name in fact.node.outputs if name]
+    return fact.node.op in ("Shape", "Size") or all(value.data is not None for value in outputs)

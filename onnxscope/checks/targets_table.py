@@ -42,7 +42,7 @@ class Table:
         line = self.lines.get(op)
         if line is None:
             return None
-        if not line.versions:
+        if not line.versions and (since is None or since in line.refused):
             return op
         if since in line.refused:
             return f"{op} as of opset {since}"

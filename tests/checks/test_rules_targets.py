@@ -7,7 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxscope.analysis.shapes import infer
-from onnxscope.checks import targets, targets_table
+from onnxscope.checks import targets, targets_known, targets_table
 from onnxscope.checks.registry import find
 from onnxscope.checks.runner import Context, run_rule
 from onnxscope.checks.settings import Settings
@@ -98,6 +98,26 @@ def test_partitions(body, pieces):
     assert [finding.data["pieces"] for finding in given] == ([] if pieces is None else [pieces])
 
 
+# Runs: Relu, Tanh. Stays: Atanh. Unknown: my.U, which may run or stay.
+@pytest.mark.parametrize(
+    ("body", "pieces"),
+    [
+        ("a = my.U (x) b = Atanh (a) y = my.U (b)", None),  # nothing is known to run
+        ("a = Relu (x) b = Atanh (a) y = my.U (b)", None),  # one piece, or two
+        ("a = Relu (x) b = my.U (a) y = Relu (b)", None),
+        ("a = Relu (x) b = Atanh (a) c = my.U (b) d = Atanh (c) y = Relu (d)", 2),  # 2 or 3
+        ("a = Relu (x) b = my.U (a) c = Atanh (b) d = my.U (c) y = Tanh (d)", 2),
+    ],
+)
+def test_partitions_with_unknown_nodes(body, pieces):
+    """OX703 counts what is sure."""
+    head = '<ir_version: 8, opset_import: ["": 17, "my": 1]>\n'
+    text = f"{head}g (float[2] x) => (float[2] y) {{ {body} }}"
+    model = loads(onnx.parser.parse_model(text).SerializeToString(), "example.onnx")
+    given = run_rule(find("OX703"), Context(model, Settings(targets=("coreml",))))
+    assert [finding.data["pieces"] for finding in given] == ([] if pieces is None else [pieces])
+
+
 # 1000x1000 weights of 4 bytes, used once: 1e6 MACs over 4.0e6 bytes; with batch 64 it is 64e6 over 4.5e6.
 @pytest.mark.parametrize(("batch", "flagged"), [(1, True), (64, False)])
 def test_memory_bound(batch, flagged):
@@ -115,7 +135,9 @@ def test_memory_bound(batch, flagged):
 
 
 def test_every_target_names_its_source():
-    assert all(target.source and target.provider.endswith("ExecutionProvider") for target in targets.TARGETS)
+    for target in targets_known.TARGETS:
+        assert target.source
+        assert target.provider.endswith("ExecutionProvider")
 
 
 def test_an_onnxruntime_that_crashes_when_asked_is_not_asked(monkeypatch):
@@ -133,13 +155,13 @@ def test_an_onnxruntime_that_crashes_when_asked_is_not_asked(monkeypatch):
     )
 
 
-MEASURED = ["cuda", "webgpu"]
+MEASURED = ["cuda", "openvino", "webgpu"]
 
 
 @pytest.mark.parametrize("name", MEASURED)
 def test_measured_tables_name_ops_and_versions_of_onnx(name):
     table = targets_table.table(name)
-    assert table.source.startswith(targets.find(name).provider)
+    assert table.source.startswith(targets_known.find(name).provider)
     assert len(table.lines) > 100
     for op, line in table.lines.items():
         assert line.versions | line.refused <= {
@@ -162,16 +184,26 @@ def test_what_a_table_says_of_a_node():
     assert table.refusal("Neg", 13, "float64") is None
     assert table.refusal("Neg", 6, "float32") is None
     assert table.refusal("Atanh", 9, "float32") == "Atanh"
+    assert table.refusal("Atanh", None, "float32") == "Atanh"
+    assert table.refusal("Atanh", 22, "int64") is None  # a version that wasn't asked about
     assert table.refusal("Sin", 7, "float32") is None
 
 
-# What WebGPU did with these when they ran (profiles of onnxruntime-webgpu 1.27.0); qnn by its list.
+# What WebGPU did with these when they ran (profiles of onnxruntime-webgpu 1.27.0); what OpenVINO's wheel and
+# plugin took inside networks (tests/providers asks them); the others by their lists.
 @pytest.mark.parametrize(
     ("target", "body", "flagged"),
     [
         ("webgpu", "g (float[1,2,4] x) => (float[1,2,4] y) { y = Tanh (x) }", False),
         ("webgpu", "g (float[2,2] x) => (float y) { y = Det (x) }", True),
-        ("openvino", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", False),  # nothing is known
+        ("openvino", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", False),
+        ("openvino", "g (float[1,2] x, int64[2] s) => (float[2] y) { y = Reshape (x, s) }", False),
+        ("openvino", "g (float[2,2] x) => (float y) { y = Det (x) }", True),
+        ("openvino", "g (float[1,1,4] x) => (float[1,1,3] y) { y = LpPool <kernel_shape = [2]> (x) }", True),
+        ("directml", "g (float[2,2] x) => (float y) { y = Det (x) }", True),
+        ("directml", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", False),
+        ("migraphx", "g (float[2,2] x) => (float y) { y = Det (x) }", True),
+        ("migraphx", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", False),
         ("cuda", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", True),
         ("cuda", "g (float[1,2] x, float[2,2] w) => (float[1,2] y) { y = MatMul (x, w) }", False),
         ("qnn", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", True),
@@ -181,6 +213,35 @@ def test_what_a_table_says_of_a_node():
 def test_ops_outside_a_target(target, body, flagged):
     """OX702."""
     assert bool(found("OX702", body, target)) is flagged
+
+
+CALL = """<ir_version: 8, opset_import: ["": 17, "my": 1, "com.microsoft": 1]>
+g (float[2] x) => (float[2] y) {
+  a = my.twice (x)
+  b = com.microsoft.FastGelu (a)
+  c = HardSwish (b)
+  d = my.Swirl (c)
+  y = Relu (d)
+}
+<domain: "my", opset_import: ["": 17]> twice (p) => (q) { q = Add (p, p) }"""
+
+
+def test_what_is_not_known_is_said():
+    """OX718: a custom op and one of another domain; not the model's own function, not what is expanded."""
+    model = loads(onnx.parser.parse_model(CALL).SerializeToString(), "example.onnx")
+    (finding,) = run_rule(find("OX718"), Context(model, Settings(targets=("openvino",))))
+    # the type of what Swirl makes isn't known, so nothing is known of the Relu behind it either
+    custom = ("com.microsoft.FastGelu of float32", "my.Swirl of float32")
+    assert finding.data["ops"] == dict.fromkeys((*custom, "Relu"), 1)
+
+
+def test_cpu_without_onnxruntime_is_said(monkeypatch):
+    """OX717: the audit must not look as if it had asked."""
+    monkeypatch.setattr(targets, "registry", lambda: None)
+    body = "g (float[2] x) => (float[2] y) { y = Relu (x) }"
+    (finding,) = found("OX717", body, "cpu")
+    assert "no onnxruntime is installed" in finding.message
+    assert found("OX717", body, "coreml") == []
 
 
 QUANTIZED = '<ir_version: 8, opset_import: ["": 17, "com.microsoft": 1]>\n'

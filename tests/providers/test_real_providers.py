@@ -116,6 +116,56 @@ def test_a_device_that_openvino_lacks_is_a_silent_fallback():
     assert f"silently replaced {OPENVINO} by CPUExecutionProvider" in error
 
 
+LEFT_TO_THE_CPU = """<ir_version: 8, opset_import: ["": 17]>
+g (float[1,4,4] x, int64[3] shape) => (float[1,4,4] y, float[1] d) {
+  [a] a = Atanh (x)
+  [b] b = Neg (a)
+  [c] c = Relu (b)
+  [pool] p = LpPool <kernel_shape = [1]> (c)
+  [e] e = Reshape (p, shape)
+  [f] f = Neg (e)
+  [h] y = Relu (f)
+  [det] d = Det (y)
+}"""
+
+
+def assigned(data):
+    """Node -> the provider that onnxruntime gives it to, OpenVINO as wheel or as plugin."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if HERE == "plugin":
+        import onnxruntime_ep_openvino as plugin
+
+        onnxruntime.register_execution_provider_library(OPENVINO, plugin.get_library_path())
+        cpu = onnxruntime.OrtHardwareDeviceType.CPU
+        devices = [d for d in onnxruntime.get_ep_devices() if (d.ep_name, d.device.type) == (OPENVINO, cpu)]
+        settings.add_provider_for_devices(devices[:1], {})
+        session = onnxruntime.InferenceSession(data, settings)
+    else:
+        session = onnxruntime.InferenceSession(data, settings, providers=[OPENVINO, "CPUExecutionProvider"])
+    parts = session.get_provider_graph_assignment_info()
+    return {node.name: part.ep_name for part in parts for node in part.get_nodes()}
+
+
+@only("openvino", "plugin")
+def test_the_audit_knows_what_openvino_leaves_to_the_cpu(tmp_path):
+    """OX702's table against onnxruntime: the nodes it names, and no others."""
+    import onnx.parser
+
+    data = onnx.parser.parse_model(LEFT_TO_THE_CPU).SerializeToString()
+    (tmp_path / "some.onnx").write_bytes(data)
+    arguments = ("--target", "openvino", "--select", "OX702", "--format", "json")
+    code, out, err = run("audit", str(tmp_path / "some.onnx"), *arguments)
+    assert code == 0, err
+    findings = json.loads(out)["models"][0]["findings"]
+    named = {node for finding in findings for node in finding["data"]["nodes"]}
+    left = {name for name, provider in assigned(data).items() if provider != OPENVINO}
+    assert named == left == {"pool", "det"}
+
+
 @only("webgpu")
 def test_webgpu_runs_node_by_node(converted):
     assert rows()["webgpu"]["usable"]
