@@ -78,7 +78,7 @@ def window_check(
     scratch directory.
     """
     window = _window(head, feature_map)
-    view = _rows_of_windows(feature_map, window, head.dilations)
+    view = rows_of_windows(feature_map, window, head.dilations)
     order = _order(len(feature_map), len(view), batch)
     part = cut(original, {head.feature_map: _code(feature_map)}, list(results))
     level: Optimization = "none" if quantized else "all"
@@ -110,12 +110,13 @@ def common_check(
 ) -> WindowCheck:
     """The original's own feature map of a larger `image`, its head on each window, against the candidate.
 
-    For a denser map: `values` are the candidate's feature map and outputs at the common cells alone. Layers
-    in front of the head are compared as well, at every cell that the original has. Raises RuntimeFailure
-    where the original's layers in front of the head don't run at that size.
+    For a denser map: `values` are the candidate's feature map and outputs at the common cells alone; without
+    outputs the maps are compared. Layers in front of the head are compared as well, at every cell that the
+    original has. Raises RuntimeFailure where the original's layers in front of the head don't run at that
+    size.
     """
     feature_map = values[head.feature_map]
-    results = {name: value for name, value in values.items() if name != head.feature_map}
+    results = {name: value for name, value in values.items() if name != head.feature_map} or dict(values)
     front = cut(original, {name: _code(value) for name, value in image.items()}, [head.feature_map])
     back = cut(original, {head.feature_map: _code(feature_map)}, list(results))
     window = _window(head, feature_map)
@@ -127,7 +128,10 @@ def common_check(
         return head.candidate(np.asarray(found[head.feature_map]))
 
     def over_all(parts: Sequence[Model]) -> dict[str, Array]:
-        view = head.original(_rows_of_windows(own_map(parts[0]), window, ()))
+        own = own_map(parts[0])
+        if head.feature_map in results:
+            return {head.feature_map: cells(own, len(window))}
+        view = head.original(rows_of_windows(own, window, ()))
         given = runnable(parts[1], folder)
         return _chunked(given, head.feature_map, view, list(results), runner, batch, others or {}, level)
 
@@ -171,7 +175,7 @@ def _judged(
     return WindowCheck(count_of_windows, total, text)
 
 
-def _rows_of_windows(value: Array, window: Sequence[int], dilations: Sequence[int]) -> Array:
+def rows_of_windows(value: Array, window: Sequence[int], dilations: Sequence[int]) -> Array:
     """Every window of a map as one entry, [R, C, *window]."""
     view = windows(value, window, dilations)
     return view.reshape(-1, *view.shape[1 + len(window) :])
@@ -193,6 +197,21 @@ def _window(head: HeadLink, feature_map: Array) -> tuple[int, ...]:
     if head.pool is not None and head.pool_kernel is None:
         return feature_map.shape[2:]
     return head.window or head.layers[0].kernel
+
+
+def on_rows(
+    original: Model,
+    name: str,
+    rows: Array,
+    outputs: Sequence[str],
+    runner: Runner,
+    *,
+    folder: str,
+    batch: int | None,
+) -> dict[str, Array]:
+    """What the original, as written, makes of many values [R, ...] of one name."""
+    part = runnable(cut(original, {name: _code(rows)}, outputs), folder)
+    return _chunked(part, name, rows, outputs, runner, batch, {}, "none")
 
 
 def _chunked(

@@ -15,7 +15,7 @@ import numpy as np
 from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.expr import Expr, symbols
 from onnxscope.graph import Model
-from onnxscope.proof import dense, inputs, speed
+from onnxscope.proof import dense, inputs, rounded, speed
 from onnxscope.proof.extract import cut, reads, sources
 from onnxscope.proof.inputs import Array, Draw, Feeds
 from onnxscope.proof.interface import InputPair, fed
@@ -244,8 +244,10 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
     setting, head = pair.setting, _windowed(pair.setting)
     names = outputs_behind(setting.original, head, setting.interface.outputs)
     setting.progress(f"dense {shown(larger.size)}")
+    parts = rounded.pieces(setting.original, setting.candidate, head, names) if setting.quantized else ()
     given = feeds(pair, larger, native)
-    found = pair.candidate(given, [head.read_map, *names], pair.level)
+    read = list(dict.fromkeys([head.read_map, *rounded.names(parts), *names]))
+    found = pair.candidate(given, read, pair.level)
     outputs = {name: found[name] for name in names if _is_map(found[name], head)}
     if not outputs:
         raise UsageError(
@@ -256,16 +258,19 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
     options: dict[str, Any] = {
         "folder": setting.folder,
         "seed": setting.request.seed,
-        "batch": _baked_batch(pair),
+        "batch": pair.setting.baked_batch,
         "others": _others(setting, head, larger, given, native),
         "arithmetic": setting.arithmetic(tf32=pair.tf32),
         "quantized": setting.quantized,
     }
     result = dense.window_check(setting.original, head, found[head.read_map], outputs, pair.first, **options)
+    if parts and not result.comparison.ok:
+        result = rounded.judged(pair, head, parts, found, result, f"dense {shown(larger.size)}", notes)
     outcome = result.comparison
     if head.dilations:
         image = {larger.image: given[larger.image]}
-        cells = setting.at_common({name: found[name] for name in (head.read_map, *outputs)})
+        compared = [head.read_map, *([] if parts else outputs)]
+        cells = setting.at_common({name: found[name] for name in compared})
         cells[head.feature_map] = cells.pop(head.read_map)
         outcome = outcome.merged(_common(pair, image, cells, options, shown(larger.size), notes))
     effect = _border(pair, larger, given[larger.image], outputs, native, notes) if border else None
@@ -319,14 +324,6 @@ def _is_map(value: Any, head: HeadLink) -> bool:
     return isinstance(value, np.ndarray) and value.ndim == 2 + spatial
 
 
-def _baked_batch(pair: Pair) -> int | None:
-    """The batch number that the original declares; None where it is free."""
-    for info in fed(pair.setting.original).values():
-        if info.type.shape and isinstance(info.type.shape[0], int):
-            return info.type.shape[0]
-    return None
-
-
 def _crops(larger: Larger, native: Draw, cells: Any) -> tuple[tuple[int, ...], list[int]]:
     """(size of the crop that a cell sees, pixels from one to the next); no steps where there are no crops."""
     size = tuple(native.shapes[larger.image][axis] for axis in larger.axes)
@@ -344,7 +341,9 @@ def _speed(
         return None
     pair.setting.progress(f"dense {shown(larger.size)}: speed")
     try:
-        return speed.measured(pair, larger, given, native, cells.shape[2:], steps, batch=_baked_batch(pair))
+        return speed.measured(
+            pair, larger, given, native, cells.shape[2:], steps, batch=pair.setting.baked_batch
+        )
     except RuntimeFailure as error:
         if not pair.first.worker.alive:
             raise
@@ -370,7 +369,7 @@ def _border(
             size,
             steps,
             pair.first,
-            batch=_baked_batch(pair),
+            batch=pair.setting.baked_batch,
             axes=larger.axes,
         )
     except (RuntimeFailure, ValueError) as error:

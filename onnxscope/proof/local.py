@@ -79,9 +79,9 @@ def plan(facts: Facts, candidate: Model, heads: Sequence[HeadLink]) -> tuple[Ste
     """
     links = {link.output: link for head in heads for link in head.layers}
     folded = {name: twin for head in heads if head.folding for name, twin in head.folding.values.items()}
-    pools = [step for head in heads if head.pool for step in _pool(candidate, head)]
+    found = [step for head in heads if head.pool for step in pools(candidate, head)]
     made = set(candidate.graph.producers)
-    found, tracked = pools, {}
+    tracked: dict[str, str] = {}
     for node in facts.model.graph.order:
         output = node.outputs[0] if node.outputs else ""
         twin = output if output in made else folded.get(output, "")
@@ -125,7 +125,8 @@ def names(steps: Sequence[Step], heads: Sequence[HeadLink] = ()) -> tuple[str, .
     return tuple(found | {head.feature_map: None for head in heads if head.folding})
 
 
-def _pool(candidate: Model, head: HeadLink) -> list[Step]:
+def pools(candidate: Model, head: HeadLink) -> list[Step]:
+    """The candidate's pool in front of a head; [] where there is none, or it can't be told."""
     for node in candidate.graph.consumers.get(head.read_map, ()):
         if POOLS.get(node.op) == head.pool:
             return [Step(node.outputs[0], node.outputs[0], (head.read_map,), head=head)]

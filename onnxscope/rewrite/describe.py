@@ -124,18 +124,25 @@ def _window(view: View, axes: receptive_field.Axes, sizes: Sizes) -> tuple[Field
     return tuple(found)
 
 
+NO_NATIVE = (
+    "nothing tells the native size, so the global pool stays and the map has one cell; give --native HxW"
+)
+
+
+def stays_global(chosen: Selection) -> bool:
+    """Whether a global pool in front of a layer was to become a window and didn't."""
+    options = chosen.lift.options
+    wanted = options.pool == "window" and options.output == "map"
+    return wanted and any(layer.source.pooled and not layer.source.pools for layer in chosen.layers)
+
+
 def notes(chosen: Selection, thicker: Dense | None = None) -> tuple[str, ...]:
     """What a user must know; `thicker` is what a denser map takes."""
     lift = chosen.lift
     nodes = lift.model.graph.nodes
     found = [f"{nodes[i].label} gates a map inside the network and stays global" for i in sorted(lift.still)]
-    wanted = lift.options.pool == "window" and lift.options.output == "map"
-    stays = [layer for layer in chosen.layers if layer.source.pooled and not layer.source.pools]
-    if wanted and stays and not found:
-        found.append(
-            "nothing tells the native size, so the global pool stays and the map has one cell; "
-            "give --native HxW"
-        )
+    if stays_global(chosen) and not found:
+        found.append(NO_NATIVE)
     if any(lift.native.value(layer.output).dtype == dtypes.BFLOAT16 for layer in chosen.layers):
         found.append(
             "onnxruntime's CPU provider has no bfloat16 kernels: this file runs on other providers only, "
@@ -224,6 +231,7 @@ def _folded(chosen: Selection, front: Front) -> dict[str, object]:
 
 
 _KINDS = {
+    "QLinearGlobalAveragePool": "average",
     "GlobalAveragePool": "average", "ReduceMean": "average", "GlobalMaxPool": "max", "ReduceMax": "max",
     "ReduceSum": "sum",
 }  # fmt: skip

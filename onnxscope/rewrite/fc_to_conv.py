@@ -18,7 +18,15 @@ from onnxscope.rewrite import heads
 from onnxscope.rewrite.atrous import ONE_CELL, Dense, dense, strides
 from onnxscope.rewrite.baked import baked, baked_batches, lifted
 from onnxscope.rewrite.declare import declared
-from onnxscope.rewrite.describe import conversions, geometry, notes, provenance, remarks
+from onnxscope.rewrite.describe import (
+    NO_NATIVE,
+    conversions,
+    geometry,
+    notes,
+    provenance,
+    remarks,
+    stays_global,
+)
 from onnxscope.rewrite.folding import Folder
 from onnxscope.rewrite.lift import Lift
 from onnxscope.rewrite.native import Sizes, sizes_of
@@ -166,6 +174,8 @@ def _finished(
     change = declared(chosen, sizes, edit_of(chosen))
     thicker = _denser(chosen, infer(edits.apply(model, change))) if options.stride else None
     if isinstance(thicker, str):
+        if thicker == ONE_CELL and stays_global(chosen) and not chosen.lift.still:
+            return _stays(model, options, chosen, refusals, counted, NO_NATIVE)
         every = "pixel" if options.stride == 1 else f"{options.stride} pixels"
         why = f"no map with a cell every {every}: {thicker}; without --stride it converts"
         return _stays(model, options, chosen, refusals, counted, why)

@@ -115,3 +115,13 @@ def test_calls_that_do_not_fit(options, said):
     with pytest.raises(UsageError) as error:
         plan(load(MODELS / "lenet5.onnx"), Options(**options))
     assert said in str(error.value)
+
+
+def test_a_pool_whose_native_size_nobody_tells_is_named():
+    """Not "without --stride it converts": without a native size the map has one cell either way."""
+    lines = ["a = Conv(x, k) strides=[2,2]", "g = GlobalAveragePool(a)", "f = Flatten(g)", "y = Gemm(f, w)"]
+    model = net(lines, x="N,3,H,W", k=normal(4, 3, 3, 3), w=normal(4, 5))
+    (refusal,) = plan(model, Options(stride=1)).refusals
+    assert "give --native HxW" in refusal.reason
+    assert "without --stride" not in refusal.reason
+    assert plan(model, Options(stride=1, native=(9, 9))).edit is not None

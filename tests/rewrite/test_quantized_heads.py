@@ -195,6 +195,36 @@ def test_what_no_q_linear_convolution_does_is_refused(options: dict, reason: str
     assert reason in made.refusals[0].reason
 
 
+@pytest.mark.parametrize("form", ["conv", "rows"])
+def test_a_quantized_global_pool_is_a_window(form: str) -> None:
+    """QLinearAveragePool of the native size, with the scales of the global one."""
+    lines = [
+        "q = QuantizeLinear(x, s, z)",
+        "p = com.microsoft:QLinearGlobalAveragePool(q, s, z, ps, pz)",
+        "f = Flatten(p)",
+        "g = com.microsoft:QGemm(f, ps, pz, wi, ws, wz, c, ys, z)",
+        "y = DequantizeLinear(g, ys, z)",
+    ]
+    model = quantized(
+        lines,
+        ps=np.array(0.013, F32),
+        pz=np.array(121, np.uint8),
+        wi=integers(3, 6),
+        ws=np.array(0.01, F32),
+        wz=np.array(0, np.int8),
+        c=RNG.integers(-2000, 2000, 6).astype(np.int32),
+        ys=np.array(0.02, F32),
+    )
+    _, candidate = converted(model, form=form)
+    (pool,) = [node for node in candidate.graph.nodes if "Pool" in node.op]
+    assert (pool.op, pool.domain, pool.attribute("kernel_shape")) == (
+        "QLinearAveragePool", "com.microsoft", (4, 5)
+    )  # fmt: skip
+    equal_on_windows(model, candidate)
+    still = convert(plan(model, Options(form=form, output="vector")))
+    assert "QLinearGlobalAveragePool" in {node.op for node in still.graph.nodes}
+
+
 BIG_QDQ = {
     "wi": np.zeros((CELLS, 20_000), np.int8),
     "ws": np.array(0.01, F32),

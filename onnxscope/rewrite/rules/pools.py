@@ -9,17 +9,19 @@ from onnxscope.ops.value import Shape
 from onnxscope.rewrite.lift import Answer, Lift, Step, Unliftable, rule
 from onnxscope.rewrite.views import Groups, View, canonical
 
+QUANTIZED = "QLinearGlobalAveragePool"
 _OPS = {
+    QUANTIZED: "QLinearAveragePool",
     "GlobalAveragePool": "AveragePool", "GlobalMaxPool": "MaxPool",
     "ReduceMean": "AveragePool", "ReduceMax": "MaxPool", "ReduceSum": "AveragePool",
 }  # fmt: skip
 
 
-@rule("GlobalAveragePool GlobalMaxPool", moves=True)
+@rule("GlobalAveragePool GlobalMaxPool QLinearGlobalAveragePool", moves=True)
 def global_pool(lift: Lift, step: Step) -> Answer:
     """[N, C, *S] -> [N, C, 1...]: mean or maximum over all of S."""
     view = step.view
-    if not view.plain:
+    if not view.plain or step.integer("channels_last", 0):
         raise Unliftable
     return pooled(lift, step, view, tuple(() if i > 1 else group for i, group in enumerate(view.groups)))
 
@@ -33,7 +35,13 @@ def pooled(lift: Lift, step: Step, view: View, groups: Groups) -> View:
         twin = _global(lift, step, view)
         return _after(step, view, groups, twin, ones)
     twin = lift.builder.emit(
-        step.place, _OPS[step.node.op], (view.twin,), kernel_shape=kernel, strides=ones, like=step.output
+        step.place,
+        _OPS[step.node.op],
+        (view.twin, *step.node.inputs[1:]) if step.node.op == QUANTIZED else (view.twin,),
+        domain=step.node.domain,
+        kernel_shape=kernel,
+        strides=ones,
+        like=step.output,
     )
     if step.node.op == "ReduceSum":
         cells = 1
@@ -48,6 +56,9 @@ def pooled(lift: Lift, step: Step, view: View, groups: Groups) -> View:
 
 
 def _global(lift: Lift, step: Step, view: View) -> str:
+    if step.node.op == QUANTIZED:
+        node = replace(step.node, inputs=(view.twin, *step.node.inputs[1:]), origin=None)
+        return lift.builder.add(step.place, node, like=step.output)
     names = {"AveragePool": "GlobalAveragePool", "MaxPool": "GlobalMaxPool"}
     if step.node.op != "ReduceSum":
         return lift.builder.emit(step.place, names[_OPS[step.node.op]], (view.twin,), like=step.output)

@@ -1,0 +1,176 @@
+"""A head of layers on rounded floats (QDQ) at a larger size, piece by piece.
+
+The sums of a layer come in another order, and of a million sums a few lie so near a tie that they are rounded
+to the other integer: a step in the output that says nothing. So each layer, and a mean in front, is compared
+in float64 from the candidate's own input to it, and everything between two of them in every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxscope.graph import Model
+from onnxscope.proof import dense, jitter, limits, local, recompute
+from onnxscope.proof.extract import cut, sources
+from onnxscope.proof.layers import fully_connected
+from onnxscope.proof.limits import Comparison
+from onnxscope.proof.windows import row_blocks, rows, windows
+
+if TYPE_CHECKING:
+    from onnxscope.proof.dense import WindowCheck
+    from onnxscope.proof.limits import Arithmetic, Array
+    from onnxscope.proof.links import HeadLink, LayerLink
+    from onnxscope.proof.runner import Runner
+    from onnxscope.proof.setting import Pair
+
+
+LIMIT = (
+    "each layer in float64 from the candidate's own input, lambda u sqrt(Q) + (n + 1) 2^-126; 0 steps between"
+)
+"""How the limits are computed, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What the original computes between two values that the candidate has as maps."""
+
+    start: str
+    """The original's value; `given` is the candidate's."""
+    given: str
+    window: tuple[int, ...]
+    """What the original takes of the map at once; all 1 for one cell."""
+    ends: Mapping[str, str]
+    """The original's values -> the candidate's."""
+    layer: LayerLink | None
+    """The layer that reads the end, which is a flattened window; None for outputs."""
+
+
+def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[str]) -> tuple[Between, ...]:
+    """The head without its pool and layers, in order; () where it isn't one such chain."""
+    cell = (1,) * len(head.window)
+    start, given, window = head.feature_map, head.read_map, head.window
+    if head.pool is not None:
+        readers = original.graph.consumers.get(start, ())
+        found = [node.outputs[0] for node in readers if local.POOLS.get(node.op) == head.pool]
+        made = local.pools(candidate, head)
+        if len(found) != 1 or not made or head.pool_kernel is None:
+            return ()
+        start, given, window = found[0], made[0].output, cell
+    parts = []
+    for layer in head.layers:
+        parts.append(Between(start, given, window, {layer.input: layer.candidate_input}, layer))
+        start, given, window = layer.output, layer.candidate_output, cell
+    parts.append(Between(start, given, window, {name: name for name in outputs}, None))
+    chained = all(part.start in sources(original, [end]) for part in parts for end in part.ends)
+    alone = all(len(cut(original, {p.start: 1}, list(p.ends)).graph.inputs) == 1 for p in parts)
+    plain = head.folding is None and not head.axes and not any(layer.parts for layer in head.layers)
+    return tuple(parts) if chained and alone and plain else ()
+
+
+def names(parts: Sequence[Between]) -> list[str]:
+    """The candidate's values that the pieces read."""
+    return list(dict.fromkeys(n for part in parts for n in (part.given, *part.ends.values())))
+
+
+def judged(
+    pair: Pair,
+    head: HeadLink,
+    parts: Sequence[Between],
+    found: Mapping[str, Any],
+    whole: WindowCheck,
+    place: str,
+    notes: list[str],
+) -> WindowCheck:
+    """The verdict on a head whose outputs differ by steps: what it was, where a piece differs, too."""
+    setting = pair.setting
+    outcome = check(
+        setting.original,
+        head,
+        parts,
+        found,
+        pair.first,
+        {part.start: len(setting.facts.value(part.start).shape or ()) for part in parts},
+        folder=setting.folder,
+        batch=setting.baked_batch,
+        arithmetic=setting.arithmetic(tf32=pair.tf32),
+    )
+    if outcome is None or not outcome.ok:
+        return whole
+    notes.append(
+        f"{place}: outputs differ by up to {whole.comparison.max_abs:.2g}, because sums near a tie were "
+        "rounded to the next integer: each layer is right in float64, and every step between the layers"
+    )
+    return replace(whole, comparison=outcome, limit_from=LIMIT)
+
+
+def check(
+    original: Model,
+    head: HeadLink,
+    parts: Sequence[Between],
+    found: Mapping[str, Any],
+    runner: Runner,
+    ranks: Mapping[str, int],
+    *,
+    folder: str,
+    batch: int | None,
+    arithmetic: Arithmetic,
+) -> Comparison | None:
+    """Every piece from the candidate's own values; None where a layer has no float64 form.
+
+    `ranks` tells the axes of the original's values.
+    """
+    layers = [(link, fully_connected(original, link, runner)) for link in head.layers]
+    if any(layer is None for _, layer in layers):
+        return None
+    count = sum(found[link.candidate_output].size for link, _ in layers)
+    factor = limits.confidence(max(1, count), limits.DELTA)
+    total = Comparison()
+    if head.pool is not None:
+        pair = found[head.read_map], found[parts[0].given]
+        total = total.merged(recompute.pool(head, [pair], arithmetic))
+    for link, layer in layers:
+        pairs = [(found[link.candidate_input], found[link.candidate_output])]
+        if layer is not None:
+            total = total.merged(recompute.connected(layer, link, pairs, arithmetic, factor))
+    for part in parts:
+        for name, expected in _expected(original, head, part, found, runner, ranks, folder, batch).items():
+            given = _rows(found[part.ends[name]], part.layer, head)
+            allowed = jitter.limit(expected, [expected], values=expected.size, arithmetic=arithmetic)
+            if given.shape != expected.shape:
+                return Comparison(given.size, np.inf, np.inf, 0.0)
+            total = total.merged(limits.compare(given, expected, allowed))
+    return total
+
+
+def _expected(
+    original: Model,
+    head: HeadLink,
+    part: Between,
+    found: Mapping[str, Any],
+    runner: Runner,
+    ranks: Mapping[str, int],
+    folder: str,
+    batch: int | None,
+) -> dict[str, Array]:
+    """What the original makes of the candidate's value, as rows [R, F]."""
+    given, rank = found[part.given], ranks[part.start]
+    if prod(part.window) > 1:
+        view = dense.rows_of_windows(given, part.window, head.dilations)
+    else:
+        view = rows(given)
+        view = view.reshape(*view.shape, *(1,) * (rank - 2))
+    made = dense.on_rows(original, part.start, view, list(part.ends), runner, folder=folder, batch=batch)
+    return {name: value.reshape(len(value), -1) for name, value in made.items()}
+
+
+def _rows(value: Array, layer: LayerLink | None, head: HeadLink) -> Array:
+    """A map as rows: one per cell, or the flattened window that a layer reads there."""
+    if layer is None or prod(layer.kernel) == 1:
+        return rows(value)
+    view = windows(value, layer.kernel, layer.dilations)
+    return np.concatenate([block for _, block in row_blocks(view, layer.weight.axes)])

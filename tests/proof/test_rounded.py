@@ -1,0 +1,123 @@
+"""Quantized heads at larger sizes, piece by piece: right ones pass, and every wrong piece shows."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import proof_kit as kit
+import pytest
+from nets import net
+from onnx import numpy_helper
+
+from onnxscope.analysis.shapes import infer
+from onnxscope.files.read import loads
+from onnxscope.files.write import dumps
+from onnxscope.proof import links, rounded
+from onnxscope.proof.limits import FLOAT32
+from onnxscope.rewrite.fc_to_conv import convert, plan
+from onnxscope.rewrite.plan import Options
+
+LAYERS = [
+    "q = QuantizeLinear(f, s, z)", "d = DequantizeLinear(q, s, z)",
+    "w = DequantizeLinear(wi, ws, wz)", "a = Gemm(d, w, b)", "r = Relu(a)",
+    "e = QuantizeLinear(r, s, z)", "g = DequantizeLinear(e, s, z)",
+    "v = DequantizeLinear(vi, ws, wz)", "h = MatMul(g, v)",
+    "i = QuantizeLinear(h, t, z)", "y = DequantizeLinear(i, t, z)",
+]  # fmt: skip
+HEADS = {
+    "flattened": ["m = Relu(x)", "f = Flatten(m)", *LAYERS],
+    "mean": ["m = Relu(x)", "p = GlobalAveragePool(m)", "f = Flatten(p)", *LAYERS],
+}
+
+
+def built(name: str, **options: object) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """The head and its conversion."""
+    draw = np.random.default_rng(8)
+    inputs = 60 if name == "flattened" else 3
+    values = {
+        "s": np.float32(0.03), "t": np.float32(0.2), "z": np.uint8(110), "ws": np.float32(0.01),
+        "wz": np.int8(0), "wi": draw.integers(-128, 128, (inputs, 6)).astype(np.int8),
+        "vi": draw.integers(-128, 128, (6, 4)).astype(np.int8),
+        "b": draw.standard_normal(6).astype(np.float32),
+    }  # fmt: skip
+    model = net(HEADS[name], opset=13, x="N,3,4,5", **{k: np.asarray(v) for k, v in values.items()})
+    made = plan(model, Options(**options))  # type: ignore[arg-type]
+    return onnx.load_from_string(dumps(model)), onnx.load_from_string(dumps(convert(made)))
+
+
+def judged(original: onnx.ModelProto, candidate: onnx.ModelProto, folder: Path) -> object:
+    """What the pieces say of an image of 9x8."""
+    before, after = (loads(model.SerializeToString()) for model in (original, candidate))
+    (head,) = links.read(after)
+    parts = rounded.pieces(before, after, head, ["y"])
+    assert [list(part.ends) for part in parts] == [["d"], ["g"], ["y"]]
+    x = np.random.default_rng(9).standard_normal((2, 3, 9, 8)).astype(np.float32)
+    runner, facts = kit.Runner(), infer(before)
+    wanted = [head.read_map, *rounded.names(parts)]
+    found = runner.run(
+        candidate.SerializeToString(), {"x": x}, list(dict.fromkeys(wanted)), optimization="none"
+    )
+    ranks = {part.start: len(facts.value(part.start).shape or ()) for part in parts}
+    return rounded.check(
+        before, head, parts, found, runner, ranks, folder=str(folder), batch=None, arithmetic=FLOAT32
+    )
+
+
+@pytest.mark.parametrize("form", ["conv", "rows"])
+@pytest.mark.parametrize("name", HEADS)
+def test_a_right_head_passes_piece_by_piece(name: str, form: str, tmp_path: Path) -> None:
+    outcome = judged(*built(name, form=form), tmp_path)
+    assert outcome.ok
+    assert outcome.values > 2 * 6 * 4 * (
+        6 + 4
+    )  # both layers on each of 2 x 6x4 windows, and what lies between
+
+
+def number(model: onnx.ModelProto, name: str, value: float) -> None:
+    """Another scale for the nodes that read one."""
+    fresh = f"{name}_wrong"
+    tensor = numpy_helper.from_array(np.asarray(value, np.float32), fresh)
+    model.graph.initializer.append(tensor)
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.output[0] == name:
+            node.input[1] = fresh
+
+
+def weight(model: onnx.ModelProto) -> None:
+    """One step more in one weight."""
+    tensor = next(
+        t for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8 and len(t.dims) == 4
+    )
+    array = numpy_helper.to_array(tensor).copy()
+    array.reshape(-1)[7 % array.size] ^= 1
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+
+
+def unrectified(model: onnx.ModelProto) -> None:
+    """Without the activation between the layers."""
+    relu = next(node for node in model.graph.node if node.op_type == "Relu" and "r" in node.output)
+    relu.op_type = "Identity"
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [lambda m: number(m, "d", 0.031), lambda m: number(m, "g", 0.031), lambda m: number(m, "i", 0.21), weight,
+     unrectified],
+    ids=["scale of the input", "of the hidden layer", "of the output", "a weight", "the activation"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", HEADS)
+def test_a_wrong_piece_shows(name: str, sabotage: object, tmp_path: Path) -> None:
+    original, candidate = built(name)
+    sabotage(candidate)
+    assert not judged(original, candidate, tmp_path).ok
+
+
+def test_a_head_with_layers_side_by_side_is_no_chain() -> None:
+    """Both read the map: none of the pieces would hold the sum."""
+    draw = np.random.default_rng(8)
+    stored = {name: draw.standard_normal((60, 4)).astype(np.float32) for name in ("v", "w")}
+    lines = ["f = Flatten(x)", "a = MatMul(f, v)", "g = MatMul(f, w)", "y = Add(a, g)"]
+    model = net(lines, opset=13, x="N,3,4,5", **stored)
+    after = convert(plan(model, Options()))
+    (head,) = links.read(after)
+    assert rounded.pieces(model, after, head, ["y"]) == ()
