@@ -68,7 +68,8 @@ def check(
     to be written; plain convolutions once, with all their inputs side by side. Layers that aren't plain float
     matrices are left out.
     """
-    layers = [(link, fully_connected(original, link, runner)) for head in heads for link in head.layers]
+    links = [link for head in heads for link in head.layers if not link.parts]
+    layers = [(link, fully_connected(original, link, runner)) for link in links]
     found = [(link, layer) for link, layer in layers if layer is not None and _plain(layer)]
     results: dict[str, ExactResult] = {}
     for group in _apart(found):

@@ -102,8 +102,8 @@ def fully_connected(model: Model, link: LayerLink, runner: Runner) -> FullyConne
     """The layer that ends in the original value `link.output`; None for forms that are not recomputed here.
 
     Those are integer layers, transposed inputs, weights that are left operands, biases with a number per
-    image, layers on several maps, and fused activations that the candidate fuses too: elsewhere
-    `link.candidate_output` is the value in front of the activation.
+    image, and fused activations that the candidate fuses too: elsewhere `link.candidate_output` is the value
+    in front of the activation. Of a layer on several maps (`link.parts`) it is the whole.
     """
     node = model.graph.producers.get(link.output)
     bias = None
@@ -130,8 +130,6 @@ def _odd(model: Model, node: Node, link: LayerLink) -> bool:
     offset = model.graph.initializers.get(node.inputs[2]) if len(node.inputs) > 2 else None
     if offset is not None and len(offset.dims) == 2 and offset.dims[0] != 1:
         return True  # a number per image
-    if link.parts:
-        return True  # a sum of convolutions on several maps
     turned = any(node.attribute(name) for name in ("transA", "transBatchA", "transBatchB"))
     fused = bool(node.attribute("activation")) and link.candidate_output == link.output
     return turned or fused or not is_constant(model, node.inputs[1])

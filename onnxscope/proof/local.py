@@ -87,13 +87,13 @@ def plan(facts: Facts, candidate: Model, heads: Sequence[HeadLink]) -> tuple[Ste
         twin = output if output in made else folded.get(output, "")
         link = links.get(output)
         if link is not None:
-            found.append(Step(output, link.candidate_output, (link.candidate_input,), link=link))
+            inputs = tuple(part.candidate_input for part in link.parts) or (link.candidate_input,)
+            found.append(Step(output, link.candidate_output, inputs, link=link))
             activation = _fused(node, link, twin) if twin in made else None
             found += [activation] if activation else []
             tracked[output] = activation.output if activation else link.candidate_output
         elif twin in made and _recomputable(facts, node, tracked):
-            inputs = tuple(tracked.get(name) for name in node.inputs)
-            found.append(Step(output, twin, inputs, node=node))
+            found.append(Step(output, twin, tuple(tracked.get(name) for name in node.inputs), node=node))
             tracked[output] = twin
     return tuple(found)
 
@@ -228,6 +228,9 @@ def _step(
     layer = fully_connected(original, link, runner) if link is not None else None
     if layer is None or link is None:
         return None, 0
+    if link.parts:
+        values = [([trial[name or ""] for name in step.inputs], trial[step.output]) for trial in trials]
+        return recompute.joined(layer, link, values, arithmetic, factor), layer.inputs
     return recompute.connected(layer, link, pairs, arithmetic, factor), layer.inputs
 
 

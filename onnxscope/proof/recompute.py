@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from math import prod
 from typing import TYPE_CHECKING
@@ -132,6 +133,40 @@ def _split(inputs: int, link: LayerLink) -> tuple[int, int]:
     channels = inputs // cells
     last = link.weight.axes[-1:] == (1,)
     return (cells, channels) if last else (channels, cells)
+
+
+def joined(
+    layer: FullyConnected,
+    link: LayerLink,
+    trials: Sequence[tuple[Sequence[Array], Array]],
+    arithmetic: Arithmetic,
+    factor: float,
+) -> Comparison:
+    """A layer on several maps, or on maps and vectors from outside, against the sum of its convolutions.
+
+    A trial holds the value that each part reads, [N, C, *S] or [N, F], and the result [N, F, *S'].
+    """
+    pairs = []
+    for values, result in trials:
+        given = rows(result)
+        parts = [_part(value, part, len(given)) for value, part in zip(values, link.parts, strict=True)]
+        if any(part is None for part in parts):
+            return misfit(given)
+        stack = np.concatenate([part for part in parts if part is not None], axis=1)
+        pairs.append((stack[:, :, None], given[:, :, None]))
+    flat = replace(link, kernel=(1,), dilations=(), weight=replace(link.weight, axes=()), parts=())
+    return connected(layer, flat, pairs, arithmetic, factor)
+
+
+def _part(value: Array, part: LayerLink, count: int) -> Array | None:
+    """What a part reads for each of `count` cells, [R, K]: the same for all where it has one cell."""
+    found = _as_map(value, len(part.kernel))
+    if _smaller(found, part.kernel, part.dilations):
+        return None
+    view = windows(found, part.kernel, part.dilations)
+    axes = part.weight.axes if prod(part.kernel) > 1 else ()
+    own = np.concatenate([block for _, block in row_blocks(view, axes)])
+    return np.repeat(own, count // len(own), 0) if len(own) and count % len(own) == 0 else None
 
 
 def pool(head: HeadLink, pairs: Sequence[tuple[Array, Array]], arithmetic: Arithmetic) -> Comparison:

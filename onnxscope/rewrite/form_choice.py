@@ -64,7 +64,7 @@ def _possible(lift: Lift, step: Step, view: View, form: str, reason: str) -> tup
     if form == "rows" and len(view.groups) != 2:
         return "conv", "rows needs a layer on a 2-D value"
     if form == "rows" and any(isinstance(joined, Joined) for joined in step.views):
-        return "conv", "rows needs a layer on one map"
+        return "conv", "rows cuts windows out of one map, and this layer reads several maps or vectors"
     if form == "rows" and not _weight_right(lift, step):
         return "conv", "rows needs a layer whose weight is the right operand"
     if form in ("fold", "interleave") and any(_kept(view)):

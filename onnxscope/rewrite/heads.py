@@ -120,7 +120,7 @@ def _map_before(lift: Lift, fact: NodeFact) -> str | None:
 
 def _reason(lift: Lift, fact: NodeFact, unfit: dict[int, str]) -> str:
     if fact.scope:
-        return f"it is inside {fact.scope.rstrip('/')}, not in the main graph"
+        return _inside(lift.native, fact.scope)
     if fact.node.index in unfit:
         return unfit[fact.node.index]
     operand = fact.node.inputs[operands(lift.native, fact).data]
@@ -134,6 +134,20 @@ def _reason(lift: Lift, fact: NodeFact, unfit: dict[int, str]) -> str:
         return _viewless(named, len(shape))
     result = lift.views.get(fact.node.outputs[0])
     return result.reason if isinstance(result, Lost) else f"its input {named} isn't a flattened map"
+
+
+def _inside(facts: Facts, scope: str) -> str:
+    """Why a layer in a nested graph stays, and how a model-local function is taken apart."""
+    reason = f"it is inside {scope.rstrip('/')}, not in the main graph"
+    bodies = {id(function.body): function.name for function in facts.model.functions}
+    path: str | None = scope
+    while path is not None:
+        found = facts.scopes[path]
+        if id(found.graph) in bodies:
+            name = bodies[id(found.graph)]
+            return f"{reason}; inline the function {name} first (onnx.inliner.inline_local_functions)"
+        path = found.parent
+    return reason
 
 
 def _viewless(named: str, rank: int) -> str:

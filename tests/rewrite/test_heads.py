@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx.inliner
+import onnx.parser
 import pytest
 from nets import net
 
 from onnxscope.analysis import params
 from onnxscope.analysis.shapes import infer
+from onnxscope.files.read import loads
 from onnxscope.graph import Model
+from onnxscope.rewrite.fc_to_conv import plan
 from onnxscope.rewrite.heads import HeadLayer, find
 
 
@@ -169,3 +173,37 @@ def test_a_flattening_that_bakes_the_size_says_which_one_it_needs(target: list[i
     (head,) = find(facts, params.count(facts))
     assert (head.replaceable, head.kernel, head.feature_map) == (True, (4, 4), "m")
     assert head.size_note is not None
+
+
+def test_a_layer_in_a_function_is_refused_with_the_way_out() -> None:
+    """Inlined as the reason says, it converts."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17, "own": 1]>
+        main (float[N,3,4,4] x) => (float[N,5] y) { y = own.head(x, w) }
+        <domain: "own", opset_import: ["": 17]>
+        head (a, k) => (b) { f = Flatten(a)  b = MatMul(f, k) }
+    """)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((48, 5), np.float32), "w"))
+    (refusal,) = plan(loads(model.SerializeToString())).refusals
+    assert refusal.reason.endswith(
+        "not in the main graph; inline the function head first (onnx.inliner.inline_local_functions)"
+    )
+    inlined = onnx.inliner.inline_local_functions(model)
+    assert [layer.after for layer in plan(loads(inlined.SerializeToString())).conversions] == [
+        "Conv 4x4x3 -> 5"
+    ]
+
+
+def test_a_layer_in_a_branch_is_refused_without_it() -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["": 17]>
+        main (float[N,3,4,4] x, bool c) => (float[N,5] y) {
+            f = Flatten(x)
+            y = If(c) <then_branch = a () => (float[N,5] s) { s = MatMul(f, w) },
+                       else_branch = b () => (float[N,5] t) { t = MatMul(f, w) }>
+        }
+    """)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((48, 5), np.float32), "w"))
+    refusals = plan(loads(model.SerializeToString())).refusals
+    assert len(refusals) == 2
+    assert all(refusal.reason.endswith("not in the main graph") for refusal in refusals)

@@ -208,6 +208,27 @@ def test_the_proof_holds(form: str, tmp_path: Path) -> None:
     assert found.equivalent, found.notes
     assert found.weights.changed == 0
     assert found.runs[0].dense[0].windows == 6
+    assert "y" in {layer.name for layer in found.runs[0].layers}, found.notes  # in float64, as a whole
+
+
+@pytest.mark.parametrize("name", ["the bias left out", "the parts changed places"])
+def test_a_wrong_sum_of_parts_is_caught_in_float64(name: str, tmp_path: Path) -> None:
+    """The weights' bits are all there: what is wrong is what they are multiplied with, or left out."""
+    table = typed(TABLE, x="N,3,4,4", z="N,48", w=normal(6, 96), b=normal(6))
+    candidate = onnx.load_from_string(dumps(convert(plan(table))))
+    convs = [node for node in candidate.graph.node if node.op_type == "Conv"]
+    if name == "the bias left out":
+        (biased,) = [node for node in convs if len(node.input) == 3]
+        del biased.input[2]
+    else:
+        turned = next(t for t in candidate.graph.initializer if list(t.dims) == [6, 48, 1, 1])
+        numbers = onnx.numpy_helper.to_array(turned)[:, ::-1].copy()
+        turned.CopyFrom(onnx.numpy_helper.from_array(numbers, turned.name))
+    save(table, tmp_path / "a.onnx")
+    onnx.save_model(candidate, tmp_path / "b.onnx")
+    found = verify(Request(str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), trials=1))
+    assert not found.equivalent
+    assert [layer.ok for layer in found.runs[0].layers if layer.name == "y"] == [False]
 
 
 def test_the_proof_of_two_maps_says_what_it_left_out(tmp_path: Path) -> None:
