@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from onnxscope import dtypes
-from onnxscope.edit import Edit, apply
+from onnxscope.edit import Edit, apply, then
 from onnxscope.graph import Graph, Model, Node, Tensor, Type, ValueInfo
 
 
@@ -84,3 +84,14 @@ def test_declarations_and_metadata() -> None:
 def test_an_edit_that_does_not_fit(edit: Edit, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         apply(MODEL, edit)
+
+
+def test_one_edit_for_two_drops_what_either_drops() -> None:
+    """Of what the second drops, the tensors that the first brought never come; the file's own go."""
+    first = Edit(
+        tensors=(Tensor("fresh", 1, (1,), None), Tensor("kept", 1, (1,), None)), dropped=frozenset({"w"})
+    )
+    second = Edit(tensors=(Tensor("late", 1, (1,), None),), dropped=frozenset({"fresh", "b"}))
+    both = then(MODEL, first, second)
+    assert both.dropped == {"w", "b"}
+    assert [tensor.name for tensor in both.tensors] == ["kept", "late"]

@@ -125,3 +125,54 @@ def test_a_pool_whose_native_size_nobody_tells_is_named():
     assert "give --native HxW" in refusal.reason
     assert "without --stride" not in refusal.reason
     assert plan(model, Options(stride=1, native=(9, 9))).edit is not None
+
+
+@pytest.mark.parametrize(
+    ("opset", "softmax", "said"),
+    [
+        (11, "Softmax(a) axis=1", "acts along the map"),  # over channels and all places together
+        (11, "Softmax(a)", "acts along the map"),  # the same: axis 1 is the default
+        (11, "LogSoftmax(a) axis=2", "acts along the map"),
+        (13, "Softmax(a) axis=1", ""),
+        (13, "Softmax(a)", "acts along the map"),  # the default is the last axis
+        (13, "LpNormalization(a) axis=1", ""),
+    ],
+)
+def test_a_softmax_takes_in_all_later_axes_below_opset_13(opset, softmax, said):
+    lines = [
+        "a = Conv(x, w1) strides=[2,2]",
+        f"b = {softmax}",
+        "f = MaxPool(b) kernel_shape=[2,2] strides=[2,2]",
+    ]
+    model = built(lines, opset=opset)
+    if not said:
+        assert_common(model, 1, 4)
+    else:
+        assert said in plan(model, Options(stride=1)).refusals[0].reason
+
+
+@pytest.mark.parametrize(("axis", "said"), [(1, ""), (2, "has scales along the map")])
+def test_scales_along_the_map_have_none_for_new_places(axis, said):
+    sizes = {1: 4, 2: 9}
+    lines = [
+        "a = Conv(x, w1) strides=[2,2]",
+        f"q = QuantizeLinear(a, qs, qz) axis={axis}",
+        f"b = DequantizeLinear(q, qs, qz) axis={axis}",
+        "f = MaxPool(b) kernel_shape=[2,2] strides=[2,2]",
+    ]
+    scales = {"qs": np.full(sizes[axis], 0.1, np.float32), "qz": np.full(sizes[axis], 128, np.uint8)}
+    model = network(lines, (19, 19), opset=13, w1=C3["w1"], **scales)
+    made = plan(model, Options(stride=1, size="fixed"))
+    assert [said in refusal.reason for refusal in made.refusals] == ([True] if said else [])
+
+
+@pytest.mark.parametrize("options", [{}, {"size": "fixed"}])
+def test_where_specification_and_runtime_round_another_way_nothing_is_dilated(options):
+    """auto_pad VALID with ceil_mode: the specification rounds down, onnxruntime up."""
+    lines = [
+        "a = Conv(x, w1)",
+        "f = MaxPool(a) kernel_shape=[3,3] strides=[2,2] auto_pad=VALID ceil_mode=1",
+    ]
+    model = network(lines, (10, 10), w1=C3["w1"])
+    (refusal,) = plan(model, Options(stride=1, **options)).refusals
+    assert "MaxPool f combines auto_pad VALID and ceil_mode" in refusal.reason

@@ -356,3 +356,13 @@ def test_sizes_at_least_the_native_one_decide_minima() -> None:
             assert pool.submit(minimum, 0, size).result() != 0  # another thread assumes nothing
     assert minimum(0, size) != 0  # forgotten again
     assert bind(size, {"H": 20}) == -2
+
+
+@pytest.mark.parametrize("form", ["fold", "interleave"])
+def test_a_long_image_is_joined_with_maps_on_maps(form: str) -> None:
+    """Features of a layer beside those of a window's mean, which lie in maps: both are joined as maps."""
+    lines = [
+        *("f = Flatten(p)", "a = Gemm(f, w, b)", "g = GlobalAveragePool(p)", "m = Flatten(g)"),
+        *("j = Concat(a, m) axis=1", "y = Relu(j)"),
+    ]
+    check(network((8, 6), batch="2", lines=lines), form, [(8, 6), (13, 9)], 2)
