@@ -23,11 +23,12 @@ _INTERNAL = ("com.microsoft.nchwc", "com.ms.internal.nhwc", "com.microsoft.dml")
 
 @check("OX711", "opset-beyond-target", severity="warning")
 def opset_beyond(model: Model, target: str) -> Iterator[Finding]:
-    """The model's opset is newer than the target serves.
+    """The model's opset or IR version is newer than the target serves.
 
     What it flags:
         An opset of the default domain above the newest that the installed onnxruntime knows (targets cpu,
-        cuda, and others that run through it), or above what the target's documents say (DirectML, MIGraphX).
+        cuda, and others that run through it), or above what the target's documents say (DirectML, MIGraphX);
+        an IR version that the installed onnxruntime refuses.
 
     Why it matters:
         Loading fails, or every changed op runs on the CPU.
@@ -42,9 +43,11 @@ def opset_beyond(model: Model, target: str) -> Iterator[Finding]:
 
     Fix and its safety:
         Export for that opset; onnx.version_converter goes down for most ops: check with `onnxscope verify`.
+        An IR version may be lowered as long as OX141 stays silent.
 
     Source:
-        The installed onnxruntime's schemas; onnxruntime's DirectML page; MIGraphX, Supported ONNX Operators.
+        The installed onnxruntime's schemas, and what it says to a tiny model; onnxruntime's DirectML page;
+        MIGraphX, Supported ONNX Operators.
     """
     goal, known, version = targets_known.find(target), targets.registry(), model.opset.get("", 0)
     limits = [(known.newest, "the installed onnxruntime")] if known is not None and goal is not None else []
@@ -59,6 +62,16 @@ def opset_beyond(model: Model, target: str) -> Iterator[Finding]:
             target=target,
             opset=version,
             newest=newest,
+        )
+    if known is not None and goal is not None and 0 < known.newest_ir < model.ir_version:
+        yield opset_beyond.finding(
+            "",
+            f"IR version {model.ir_version} is newer than {known.newest_ir}, the newest that the installed "
+            "onnxruntime loads",
+            f"set ir_version to {known.newest_ir}, or install a newer onnxruntime",
+            target=target,
+            ir_version=model.ir_version,
+            newest=known.newest_ir,
         )
 
 

@@ -1,4 +1,4 @@
-"""OX210-OX215: free and fixed sizes of inputs, containers, wide types."""
+"""OX210-OX216: free and fixed sizes of inputs, containers, wide types."""
 
 from __future__ import annotations
 

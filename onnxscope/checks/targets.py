@@ -22,6 +22,13 @@ from onnxscope.graph import domain_of
 
 _PATIENCE = 60
 """Seconds that onnxruntime may take to list its kernels."""
+_IR_VERSIONS = range(4, 100)
+"""Those that are tried; every onnxruntime loads the first."""
+_IDENTITY = (
+    b':9\n\x12\n\x01x\x12\x01y"\x08Identity:\x00\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\r"
+)
+"""A model of one Identity, as bytes, without its IR version."""
 _NEVER_LAST = 2**31 - 1
 """Last version of a kernel that is registered for its first one only."""
 
@@ -61,6 +68,8 @@ class Registry:
     """(provider, domain, op) -> kernels."""
     signatures: dict[tuple[str, str], tuple[Signature, ...]]
     """(domain, op) -> newest first."""
+    newest_ir: int
+    """Newest IR version that it loads; 0 where that can't be told."""
 
     @property
     def newest(self) -> int:
@@ -95,7 +104,7 @@ def registry() -> Registry | None:
         return None
     if told is None:
         return None
-    rows, schemas = told
+    rows, schemas, newest_ir = told
     kernels: dict[tuple[str, str, str], list[Kernel]] = {}
     for provider, domain, op, first, last, types in rows:
         found = {name: frozenset(kinds) for name, kinds in types.items()}
@@ -107,11 +116,12 @@ def registry() -> Registry | None:
     return Registry(
         {key: tuple(found) for key, found in kernels.items()},
         {key: tuple(sorted(found, key=lambda row: -row.since)) for key, found in signatures.items()},
+        newest_ir,
     )
 
 
 def tell() -> None:
-    """Print the kernels and schemas of the installed onnxruntime as JSON, or null: what `registry` starts."""
+    """Print what the installed onnxruntime knows as JSON, or null: what `registry` starts."""
     try:
         state = runtime.require().capi.onnxruntime_pybind11_state
         defined, schemas = state.get_all_opkernel_def(), state.get_all_operator_schema()
@@ -133,7 +143,23 @@ def tell() -> None:
         )
         for one in schemas
     ]
-    print(json.dumps((kernels, signatures)), flush=True)
+    print(json.dumps((kernels, signatures, _newest_ir())), flush=True)
+
+
+def _newest_ir() -> int:
+    """The newest IR version that the installed onnxruntime loads: no list tells, so it is tried."""
+    onnxruntime = runtime.require()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    newest = 0
+    for version in _IR_VERSIONS:
+        try:
+            model = b"\x08" + bytes([version]) + _IDENTITY
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception:  # it has no class of its own for this
+            break
+        newest = version
+    return newest
 
 
 FUNCTIONS = frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from onnxscope.documents.schema import LayerEntry, ReportDocument
+from onnxscope.documents.schema import ReportDocument
 from onnxscope.documents.verdict import percent, verdict
 from onnxscope.render import words
 from onnxscope.render.words import clean, number
@@ -191,21 +191,10 @@ def _spatial(document: ReportDocument) -> Iterator[str]:
 def _formulas(document: ReportDocument) -> Iterator[str]:
     yield from ("## Worked formulas", "")
     for layer in document["layers"]:
-        worked = list(_worked(layer))
+        worked = words.worked(layer)
         if worked:
             yield f"- {code(layer['name'])}"
-            yield from worked
-
-
-def _worked(layer: LayerEntry) -> Iterator[str]:
-    formula = layer["formula"]
-    if formula is None:
-        return
-    rows = [("size", text) for text in dict.fromkeys(formula["shape"])]
-    rows += [
-        (word, text) for word, text in (("params", formula["params"]), ("MACs", formula["macs"])) if text
-    ]
-    yield from (f"  - {word}: {code(text)}" for word, text in rows)
+            yield from (f"  - {word}: {code(text)}" for word, text in worked)
 
 
 def _problems(document: ReportDocument) -> Iterator[str]:

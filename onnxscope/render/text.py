@@ -88,16 +88,7 @@ def _table(document: ReportDocument, width: int, explain: bool) -> Iterator[Styl
 
 
 def _explained(layer: LayerEntry, width: int) -> Iterator[str]:
-    formula = layer["formula"]
-    if formula is None:
-        return
-    rows = [("size", text) for text in dict.fromkeys(formula["shape"])]
-    rows += [
-        (word, text) for word, text in (("params", formula["params"]), ("MACs", formula["macs"])) if text
-    ]
-    if layer["params"]["shared_with"]:
-        rows.append(("shared", f"weights with {', '.join(layer['params']['shared_with'])}"))
-    for word, text in rows:
+    for word, text in words.worked(layer):
         yield from (line for _, line in hanging(clean(text), width, f"    {word:6}  "))
 
 

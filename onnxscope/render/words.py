@@ -131,6 +131,19 @@ def _per_axis(pads: Sizes) -> Sizes:
     return pads[:half] if pads[:half] == pads[half:] else pads
 
 
+def worked(layer: LayerEntry) -> list[tuple[str, str]]:
+    """(what, formula) for every formula of a layer that was worked out, and who shares its weights."""
+    formula = layer["formula"]
+    if formula is None:
+        return []
+    rows = [("size", text) for text in dict.fromkeys(formula["shape"])]
+    rows += [
+        (word, text) for word, text in (("params", formula["params"]), ("MACs", formula["macs"])) if text
+    ]
+    shared = layer["params"]["shared_with"]
+    return [*rows, *([("shared", f"weights with {', '.join(shared)}")] if shared else [])]
+
+
 def field(entry: FieldEntry | None) -> str:
     """Receptive field: size, stride and start in input pixels, for example `36 /4 @-2`."""
     if entry is None:

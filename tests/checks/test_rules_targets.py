@@ -68,6 +68,23 @@ def test_kernel_versions():
     assert not targets.Kernel(6, 12, {}).serves(13)
 
 
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_ir_versions_that_onnxruntime_loads(beyond):
+    """OX711: the newest it loads, and one more."""
+    model = onnx.parser.parse_model(HEAD + "g (float[1] x) => (float[1] y) { y = Relu (x) }")
+    model.ir_version = targets.registry().newest_ir + beyond
+    data, options = model.SerializeToString(), onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        loads_it = True
+    except STATE.Fail:
+        loads_it = False
+    assert loads_it is not bool(beyond)
+    flagged = run_rule(find("OX711"), Context(loads(data, "example.onnx"), Settings(targets=("cpu",))))
+    assert bool(flagged) is not loads_it
+
+
 LOOP = """g (float[2] x, bool c) => (float[2] y) {
   y = If (c) <
     then_branch = t () => (float[2] a) { a = Relu (x) },
