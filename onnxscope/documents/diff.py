@@ -292,7 +292,9 @@ def _weight(old: Tensor, new: Tensor, paths: tuple[str, str]) -> ChangedWeight |
     try:
         difference = compare(old, new)
         if difference and not difference.changed:
-            return None
+            if old.dims == new.dims:
+                return None
+            note = "the same bits in another shape"
         if difference and difference.nonfinite:
             note = f"{difference.nonfinite} of them NaN or infinite on one side"
     except (FileError, TypeError) as error:
