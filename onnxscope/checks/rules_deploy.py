@@ -27,8 +27,8 @@ def opset_beyond(model: Model, target: str) -> Iterator[Finding]:
 
     What it flags:
         An opset of the default domain above the newest that the installed onnxruntime knows (targets cpu,
-        cuda, and others that run through it), or above what the target's documents say (DirectML, MIGraphX);
-        an IR version that the installed onnxruntime refuses.
+        cuda, and others that run through it), or above what the target's documents say (DirectML, MIGraphX,
+        TensorRT); an IR version that the installed onnxruntime refuses.
 
     Why it matters:
         Loading fails, or every changed op runs on the CPU.

@@ -47,12 +47,13 @@ _NNAPI = """Abs Add AveragePool BatchNormalization Cast Clip Concat Conv DepthTo
 Elu Exp Flatten Floor Gather Gemm GlobalAveragePool GlobalMaxPool Identity LRN LeakyRelu Log MatMul Max
 MaxPool Min Mul Neg PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear ReduceMean Relu Reshape
 Resize Sigmoid Sin Slice Softmax Split Sqrt Squeeze Sub Tanh Transpose Unsqueeze"""
-_NOT_TENSORRT = """Bernoulli BitShift BlackmanWindow Compress ConcatFromSequence ConvInteger DFT Det
-DynamicQuantizeLinear HammingWindow HannWindow MatMulInteger MaxRoiPool MaxUnpool MelWeightMatrix
-Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement OptionalHasElement QLinearConv
-QLinearMatMul STFT SequenceAt SequenceConstruct SequenceEmpty SequenceErase SequenceInsert
-SequenceLength SequenceMap SoftmaxCrossEntropyLoss SplitToSequence StringNormalizer TfIdfVectorizer
-Unique"""
+_NOT_TENSORRT = """
+AffineGrid Bernoulli BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor CenterCropPad Col2Im
+Compress ConcatFromSequence ConvInteger DFT Det DynamicQuantizeLinear ImageDecoder MatMulInteger MaxRoiPool
+MaxUnpool MelWeightMatrix Multinomial NegativeLogLikelihoodLoss Optional OptionalGetElement OptionalHasElement
+QLinearConv QLinearMatMul RegexFullMatch SequenceAt SequenceConstruct SequenceEmpty SequenceErase
+SequenceInsert SequenceLength SequenceMap SoftmaxCrossEntropyLoss SplitToSequence StringConcat
+StringNormalizer StringSplit TfIdfVectorizer Unique"""
 _QNN = """Abs Add And ArgMax ArgMin ArrayFeatureExtractor Asin Atan AveragePool BatchNormalization Cast Ceil
 Clip Concat Conv ConvInteger ConvTranspose Cos CumSum DepthToSpace DequantizeLinear DynamicQuantizeLinear Div
 Einsum Elu Equal Exp Expand Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool
@@ -94,8 +95,9 @@ TARGETS = (
     Target(
         "tensorrt",
         "TensorrtExecutionProvider",
-        "onnx-tensorrt docs/operators.md for TensorRT 8.5 (2022-11); newer releases take more",
+        "onnx-tensorrt docs/operators.md for TensorRT 10.15 (2026-02): up to opset 24",
         missing_types=_COMPLEX_TEXT,
+        newest_opset=24,
         integer_ops=False,
         zero_points=False,
         unlisted=frozenset(_NOT_TENSORRT.split()),
@@ -138,7 +140,7 @@ TARGETS = (
     Target(
         "migraphx",
         "MIGraphXExecutionProvider",
-        "MIGraphX, Supported ONNX Operators (commit 0a3b3851, read 2026-11-30): up to opset 19",
+        "MIGraphX, Supported ONNX Operators (2025-10-14): up to opset 19",
         missing_types=_COMPLEX_TEXT,
         newest_opset=19,
         unlisted=frozenset(_NOT_MIGRAPHX.split()),

@@ -220,6 +220,8 @@ def test_what_a_table_says_of_a_node():
         ("directml", "g (float[2,2] x) => (float y) { y = Det (x) }", True),
         ("directml", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", False),
         ("migraphx", "g (float[2,2] x) => (float y) { y = Det (x) }", True),
+        ("tensorrt", "g (float[2,2] x) => (float y) { y = Det (x) }", True),
+        ("tensorrt", "g (int64 n) => (float[N] y) { y = HannWindow (n) }", False),  # since TensorRT 10
         ("migraphx", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", False),
         ("cuda", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", True),
         ("cuda", "g (float[1,2] x, float[2,2] w) => (float[1,2] y) { y = MatMul (x, w) }", False),
