@@ -227,6 +227,8 @@ def test_what_a_table_says_of_a_node():
         ("cuda", "g (float[1,2] x, float[2,2] w) => (float[1,2] y) { y = MatMul (x, w) }", False),
         ("qnn", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", True),
         ("qnn", "g (float[2] x) => (float[2] y) { y = Tanh (x) }", False),
+        ("qnn", "g (float a, float b, float c) => (float[N] y) { y = Range (a, b, c) }", False),
+        ("coreml", "g (float a, float b, float c) => (float[N] y) { y = Range (a, b, c) }", False),
     ],
 )
 def test_ops_outside_a_target(target, body, flagged):
