@@ -90,7 +90,7 @@ class Shared:
 
     kept: Worker | None = None
 
-    def __init__(self, timeout: float | None = None) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     def __enter__(self) -> Worker:
@@ -169,6 +169,8 @@ def wrong(path: Path, name: str, given: argparse.Namespace, log: Log, folder: st
             continue
         if given.design and not sabotage.what.startswith(DESIGN):
             continue
+        if given.softmax and "Softmax" not in sabotage.what:
+            continue
         if given.less and (sabotage.what.startswith(LEFT_OUT) or "(last" in sabotage.what):
             continue
         row = {"kind": "sabotage", "model": name, "mode": "map", "seed": given.seed, "what": sabotage.what}
@@ -226,12 +228,34 @@ def graphs(given: argparse.Namespace) -> Iterator[tuple[str, Path]]:
             yield entry.name, Path(entry.model().path)
 
 
+def with_softmax(path: Path, folder: str) -> Path:
+    """The graph with a Softmax behind every output that a layer makes; most exporters leave it out."""
+    model = onnx.load(path)
+    made = {output: node for node in model.graph.node for output in node.output}
+    for info in model.graph.output:
+        node = made.get(info.name)
+        kind = info.type.tensor_type
+        if node is None or node.op_type not in ("Gemm", "MatMul", "Add") or len(kind.shape.dim) != 2:
+            continue
+        sums = f"{info.name}_sums"
+        for each in model.graph.node:
+            for names in (each.input, each.output):
+                names[:] = [sums if name == info.name else name for name in names]
+        model.graph.node.append(onnx.helper.make_node("Softmax", [sums], [info.name], axis=1))
+    target = Path(folder, "softmax.onnx")
+    onnx.save_model(model, target)
+    return target
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("models", nargs="*", help="files, or words that a corpus name must hold")
     parser.add_argument("--right", action="store_true", help="right conversions only")
     parser.add_argument("--wrong", action="store_true", help="sabotages only")
     parser.add_argument("--design", action="store_true", help="the ten most telling sabotages alone")
+    parser.add_argument(
+        "--softmax", action="store_true", help="Softmax over another axis, put there if need be"
+    )
     parser.add_argument("--less", action="store_true", help="one sabotage of each kind, on the first layer")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000 * 1000)
     parser.add_argument("--seeds", type=int, default=20)
@@ -249,6 +273,8 @@ def main() -> None:
         for name, path in graphs(given):
             with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
                 print(name, file=sys.stderr, flush=True)
+                if given.softmax:
+                    name, path = f"{name} and Softmax", with_softmax(path, folder)
                 if not given.wrong:
                     right(path, name, given, log, folder)
                 if not given.right:

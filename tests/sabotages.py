@@ -45,7 +45,9 @@ def sabotages(path: str, seed: int) -> Iterator[Sabotage]:
         yield from _weights(fresh, layer, label, np.random.default_rng(seed))
         yield from _biases(fresh, layer, label, np.random.default_rng(seed))
         yield from _geometry(fresh, layer, label, one_cell=layer["output"] in lone)
-    yield from _tails(fresh, {layer["candidate_output"] for layer in layers})
+    yield from _tails(
+        fresh, {layer["candidate_output"] for layer in layers}, one_cell=all(map(_stays_global, heads))
+    )
     yield from _pools(fresh, heads)
     yield from _backbone(fresh, heads, np.random.default_rng(seed))
 
@@ -196,12 +198,19 @@ def _behind(model: onnx.ModelProto, values: set[str]) -> list[int]:
     return found
 
 
-def _tails(fresh: Fresh, made: set[str]) -> Iterator[Sabotage]:
-    """A softmax over another axis, an activation left out, a batch norm that forgets its mean."""
+def _tails(fresh: Fresh, made: set[str], one_cell: bool) -> Iterator[Sabotage]:
+    """A softmax over another axis, an activation left out, a batch norm that forgets its mean.
+
+    Below opset 13 a softmax takes all axes from its own on together: where there is one cell at every size,
+    each of them is the right one.
+    """
     base = fresh()
+    coerces = next(each.version for each in base.opset_import if each.domain in ("", "ai.onnx")) < 13
     seen: set[str] = set()
     for index in _behind(base, made):
         op = base.graph.node[index].op_type
+        if "Softmax" in op and coerces and one_cell:
+            continue
         if op in seen or op not in ACTIVATIONS | {"Softmax", "LogSoftmax", "BatchNormalization"}:
             continue
         seen.add(op)
@@ -209,7 +218,7 @@ def _tails(fresh: Fresh, made: set[str]) -> Iterator[Sabotage]:
         node = model.graph.node[index]
         places = _views(model, node.output[0])
         if "Softmax" in op:
-            before = _get(node, "axis", 1 if model.opset_import[0].version < 13 else -1)
+            before = _get(node, "axis", 1 if coerces else -1)
             _set(node, "axis", 2 if before == 1 else 1)
             yield Sabotage(f"{op} over another axis", model, places)
         elif op == "BatchNormalization":

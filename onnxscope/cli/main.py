@@ -26,6 +26,8 @@ HELP_WIDTH = 80
 """Columns at and above which click's text stays the same."""
 STAYS = frozenset(("multiprocessing", "onnxruntime", "tempfile"))
 """Modules behind which something may be left to clean up: processes, sessions, files."""
+AGAIN = 0.25
+"""Seconds after which what ends the process is raised again."""
 INTERRUPTED = 130
 """128 + SIGINT."""
 
@@ -87,7 +89,13 @@ def _endable() -> None:
 
 
 def _ended(number: int, frame: object) -> None:
-    """Raise what ends the process, and again after a second: some C functions clear every error they meet."""
+    """Raise what ends the process, and again a little later: finalizers and some C functions swallow it.
+
+    An impatient second Ctrl-C must not end the tidying up.
+    """
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    sys.unraisablehook = _unraisable
     if hasattr(signal, "setitimer"):
 
         def again(*_: object) -> None:
@@ -95,8 +103,14 @@ def _ended(number: int, frame: object) -> None:
                 raise _ending(number)
 
         signal.signal(signal.SIGALRM, again)
-        signal.setitimer(signal.ITIMER_REAL, 1, 1)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN, AGAIN)
     raise _ending(number)
+
+
+def _unraisable(lost: sys.UnraisableHookArgs, /) -> None:
+    """Say nothing of the exception that a finalizer swallowed where it is raised again."""
+    if not issubclass(lost.exc_type, KeyboardInterrupt | SystemExit):
+        sys.__unraisablehook__(lost)
 
 
 def _ending(number: int) -> BaseException:

@@ -15,7 +15,7 @@ import numpy as np
 
 from onnxscope.analysis.facts import Facts
 from onnxscope.graph import Attribute, Model, Node
-from onnxscope.proof import limits, recompute, tails
+from onnxscope.proof import integers, limits, recompute, tails
 from onnxscope.proof.extract import constant, is_constant
 from onnxscope.proof.layers import fully_connected
 from onnxscope.proof.limits import Arithmetic, Comparison
@@ -194,6 +194,8 @@ def _account(step: Step, arithmetic: Arithmetic, factor: float, width: int, valu
     """How the limit of one step was computed."""
     if step.node is not None:
         return f"{step.node.op} in float64: {tails.bound_of(step.node.op)}; {arithmetic.text}"
+    if step.link is not None and not width:
+        return integers.TEXT
     if step.head is not None:
         size = f"n = {width}" if width > 1 else "n the cells of the map"
         worst = "(n + 1) u sum|p|, the worst case"
@@ -224,14 +226,32 @@ def _step(
     pairs = [(trial[step.inputs[0] or ""], trial[step.output]) for trial in trials]
     if step.head is not None:
         return recompute.pool(step.head, pairs, arithmetic), prod(step.head.window)
-    link = step.link
-    layer = fully_connected(original, link, runner) if link is not None else None
-    if layer is None or link is None:
-        return None, 0
-    if link.parts:
-        values = [([trial[name or ""] for name in step.inputs], trial[step.output]) for trial in trials]
-        return recompute.joined(layer, link, values, arithmetic, factor), layer.inputs
-    return recompute.connected(layer, link, pairs, arithmetic, factor), layer.inputs
+    return (
+        (None, 0)
+        if step.link is None
+        else _layer(original, step, step.link, trials, runner, arithmetic, factor)
+    )
+
+
+def _layer(
+    original: Model,
+    step: Step,
+    link: LayerLink,
+    trials: Sequence[Mapping[str, Array]],
+    runner: Runner,
+    arithmetic: Arithmetic,
+    factor: float,
+) -> tuple[Comparison | None, int]:
+    """The comparison of a fully connected layer, and K; (None, 0) for a form that isn't recomputed."""
+    values = [([trial[name or ""] for name in step.inputs], trial[step.output]) for trial in trials]
+    pairs = [(given[0], result) for given, result in values]
+    found = fully_connected(original, link, runner)
+    if found is not None and link.parts:
+        return recompute.joined(found, link, values, arithmetic, factor), found.inputs
+    if found is not None:
+        return recompute.connected(found, link, pairs, arithmetic, factor), found.inputs
+    exact = integers.layer(original, link, runner)
+    return (None if exact is None else integers.check(exact, link, pairs)), 0
 
 
 def _tail(

@@ -31,16 +31,10 @@ def connected(
     factor: float,
 ) -> Comparison:
     """A fully connected layer against pairs of (map [N, C, *S], result [N, F, *S']), each window a row."""
-    maps = [_as_map(given, len(link.kernel)) for given, _ in pairs]
-    results = [rows(result) for _, result in pairs]
-    if any(_smaller(value, link.kernel, link.dilations) for value in maps):
-        return misfit(results[0])
-    views = [windows(value, link.kernel, link.dilations) for value in maps]
-    spatial = len(link.kernel)
-    for view, result in zip(views, results, strict=True):
-        places, inner = view.shape[: 1 + spatial], view.shape[1 + spatial :]
-        if result.shape != (prod(places), layer.outputs) or prod(inner) != layer.inputs:
-            return misfit(result)
+    found = placed(link, pairs, (layer.outputs, layer.inputs))
+    if found is None:
+        return misfit(pairs[0][1])
+    views, results = found
     total, extra = Comparison(), layer.alpha != 1.0 or link.weight.how == "folded"
     split, axes = _split(layer.inputs, link), link.weight.axes if prod(link.kernel) > 1 else ()
     height = tile_rows(layer.inputs, layer.step)
@@ -52,6 +46,26 @@ def connected(
         for outcome in layer.each(partial(_block, layer, tiles, extra, arithmetic, factor)):
             total = total.merged(outcome)
     return total
+
+
+def placed(
+    link: LayerLink, pairs: Sequence[tuple[Array, Array]], shape: tuple[int, int]
+) -> tuple[list[Array], list[Array]] | None:
+    """Windows [N, *S', C, *kernel] of each map, and its results as rows; None where these don't fit.
+
+    `shape` is (F, K) of the layer.
+    """
+    spatial = len(link.kernel)
+    maps = [_as_map(given, spatial) for given, _ in pairs]
+    results = [rows(result) for _, result in pairs]
+    if any(_smaller(value, link.kernel, link.dilations) for value in maps):
+        return None
+    views = [windows(value, link.kernel, link.dilations) for value in maps]
+    for view, result in zip(views, results, strict=True):
+        places, inner = view.shape[: 1 + spatial], view.shape[1 + spatial :]
+        if (*result.shape, prod(inner)) != (prod(places), *shape):
+            return None
+    return views, results
 
 
 def _block(

@@ -164,7 +164,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     wide = larger.unasked(pair, larger.small_map(pair, draw), draw, notes)
     wide += tuple(larger.check(pair, size, draw, notes) for size in setting.request.dense)
     timed = latency.measure(pair, draw, notes) if setting.request.latency else None
-    first = next((layer.name for layer in layers if not layer.ok), None)
+    first = next((layer.name for layer in layers if not layer.ok), None) or _last(pair, outcome)
     ok = first is None and all(output.ok for output in outputs) and all(row.ok for row in wide)
     return Run(ok, use, outcome.trials, outputs, tuple(layers), first, wide, timed)
 
@@ -198,6 +198,14 @@ def _located(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult
         notes.append("--layers names the first value that differs (not done unasked: large weights)")
         return []
     return [row for row in _values(pair, outcome, notes) if not row.ok][:1]
+
+
+def _last(pair: Pair, outcome: Outcome) -> str | None:
+    """The output that differs though every value in front of it that both models have agrees."""
+    setting = pair.setting
+    if setting.random or (setting.heavy and not setting.request.layers):
+        return None
+    return next((output.name for output in outcome.outputs if not output.ok), None)
 
 
 def _use(pair: Pair, asked: str, drawn: Sequence[Drawn]) -> ProviderUse:

@@ -78,6 +78,19 @@ def test_a_verification_that_is_stopped_leaves_nothing(tmp_path, number, code, p
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_impatient_user_leaves_nothing_either(tmp_path):
+    process, children = started(tmp_path)
+    with process:
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        assert process.returncode == 130
+        assert process.stderr.read().strip() == b""
+    assert os.listdir(tmp_path) == []
+    assert soon(lambda: not any(map(running, children)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("pause", [0, 1.5])
 def test_a_worker_whose_parent_was_killed_ends_and_tidies_up(tmp_path, pause):
     process, children = started(tmp_path)
