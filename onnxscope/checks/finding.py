@@ -28,5 +28,3 @@ class Finding:
     """The numbers of the message, typed."""
     offset: int | None = None
     """Byte offset of the message in the file, where it is known."""
-    fix: str = ""
-    """Command that fixes it, for example `onnxscope convert`; "" where there is none."""

@@ -45,6 +45,8 @@ class RuleInfo:
     wants: tuple[str, ...]
     default: bool = True
     """False for a rule that runs only where its own code or name is selected."""
+    fix: str = ""
+    """The command that mends what it finds, of MODEL to OUT."""
 
     @property
     def page(self) -> str:
@@ -54,8 +56,8 @@ class RuleInfo:
         return getdoc(self.function) or ""
 
     def finding(self, where: str, message: str, help: str = "", **data: Any) -> Finding:
-        """A finding of this rule."""
-        return Finding(self.code, self.name, self.severity, where, message, help, data)
+        """A finding of this rule; its help is the rule's command where none is given."""
+        return Finding(self.code, self.name, self.severity, where, message, help or self.fix, data)
 
 
 EXACT = 5
@@ -65,11 +67,12 @@ _RULES: dict[str, RuleInfo] = {}
 
 
 def check(
-    code: str, name: str, *, severity: str, default: bool = True
+    code: str, name: str, *, severity: str, default: bool = True, fix: str = ""
 ) -> Callable[[Callable[..., Iterator[Finding]]], RuleInfo]:
     """Register a rule. The decorated name becomes its `RuleInfo`; `RuleInfo.finding` makes its findings.
 
-    A rule that says something of every model, or costs much, is no `default`: `--select CODE` runs it.
+    A rule that says something of every model, or costs much, is no `default`: `--select CODE` runs it. `fix`
+    is a command that mends what is found, from MODEL to OUT: a test runs it on Bad.
     """
 
     def register(function: Callable[..., Iterator[Finding]]) -> RuleInfo:
@@ -78,7 +81,7 @@ def check(
         assert set(wants) <= set(WANTS), f"{code} wants {set(wants) - set(WANTS)}"
         assert code not in _RULES, f"two rules with code {code}"
         assert name not in {rule.name for rule in _RULES.values()}, f"two rules named {name}"
-        _RULES[code] = rule = RuleInfo(code, name, severity, function, tuple(wants), default)
+        _RULES[code] = rule = RuleInfo(code, name, severity, function, tuple(wants), default, fix)
         return rule
 
     return register

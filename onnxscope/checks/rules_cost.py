@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.checks._walk import nodes, producer, tensor
@@ -61,7 +60,7 @@ def fc_dominates(heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
             yield fc_dominates.finding(layer.layer, text, share=share)
 
 
-@check("OX521", "convertible-fc", severity="note")
+@check("OX521", "convertible-fc", severity="note", fix="onnxscope convert MODEL -o OUT")
 def convertible_fc(heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
     """The fully connected head can become convolutions.
 
@@ -97,17 +96,16 @@ def convertible_fc(heads: tuple[HeadLayer, ...]) -> Iterator[Finding]:
     if wide:
         text = f"fully connected layer {wide[0].layer} pins the input size; it could be {wide[0].becomes}"
         more = f", and {len(wide) - 1} more" if len(wide) > 1 else ""
-        found = convertible_fc.finding(wide[0].layer, text + more, layers=len(wide))
-        yield replace(found, help="onnxscope convert MODEL -o OUT", fix="onnxscope convert")
+        yield convertible_fc.finding(wide[0].layer, text + more, layers=len(wide))
 
 
-@check("OX522", "foldable-constants", severity="note")
+@check("OX522", "foldable-constants", severity="note", fix="onnxslim MODEL OUT")
 def foldable_constants(facts: Facts) -> Iterator[Finding]:
     """Nodes that compute the same constant in every run.
 
     What it flags:
-        Nodes that read stored numbers only (Constant itself, Identity and dequantized weights apart); one
-        finding.
+        Nodes that read stored numbers only (Constant itself, Identity and dequantized weights apart) and make
+        tensors; one finding.
 
     Why it matters:
         Runtimes fold them at each load; those that don't compute them at each run. Tools see a computed value
@@ -132,8 +130,17 @@ def foldable_constants(facts: Facts) -> Iterator[Finding]:
         onnxruntime, ConstantFolding.
     """
     plain = ("Constant", "Identity", "DequantizeLinear", "ConstantOfShape")
-    found = [fact for fact in facts.nodes() if fact.node.op not in plain and fact.folded]
+    found = [
+        fact
+        for fact in facts.nodes()
+        if fact.folded and fact.node.op not in plain and not _makes_containers(facts, fact)
+    ]
     yield from together(foldable_constants, found, "node that computes a constant")
+
+
+def _makes_containers(facts: Facts, fact: NodeFact) -> bool:
+    """Whether a node makes a sequence or an optional value, which no initializer holds."""
+    return any(facts.value(name, fact.scope).container for name in fact.node.outputs if name)
 
 
 def _folds(facts: Facts, fact: NodeFact) -> Node | None:
@@ -152,7 +159,7 @@ def _folds(facts: Facts, fact: NodeFact) -> Node | None:
     return first if alone and weighted and not handed_out else None
 
 
-@check("OX523", "batchnorm-not-folded", severity="note")
+@check("OX523", "batchnorm-not-folded", severity="note", fix="onnxslim MODEL OUT")
 def batchnorm_not_folded(facts: Facts) -> Iterator[Finding]:
     """BatchNormalization right behind a convolution.
 
@@ -193,7 +200,7 @@ def batchnorm_not_folded(facts: Facts) -> Iterator[Finding]:
     yield from together(batchnorm_not_folded, found, "BatchNormalization that the layer before it could hold")
 
 
-@check("OX524", "bias-before-batchnorm", severity="note")
+@check("OX524", "bias-before-batchnorm", severity="note", fix="onnxslim MODEL OUT")
 def bias_before_batchnorm(facts: Facts) -> Iterator[Finding]:
     """A bias that BatchNormalization's own shift makes redundant.
 

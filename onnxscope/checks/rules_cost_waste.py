@@ -17,7 +17,7 @@ LARGE_ACTIVATION = 128 << 20
 """Bytes of values alive at once from which a device may run out of memory."""
 
 
-@check("OX526", "pad-not-folded", severity="note")
+@check("OX526", "pad-not-folded", severity="note", fix="onnxslim MODEL OUT")
 def pad_not_folded(facts: Facts) -> Iterator[Finding]:
     """Zero padding as a node of its own.
 
@@ -74,7 +74,7 @@ def _spatial(facts: Facts, fact: NodeFact) -> bool:
     return before is not None and after is not None and before[:2] == after[:2]
 
 
-@check("OX527", "duplicate-computation", severity="note")
+@check("OX527", "duplicate-computation", severity="note", fix="onnxslim MODEL OUT")
 def duplicate_computation(facts: Facts) -> Iterator[Finding]:
     """The same thing is computed twice.
 

@@ -20,7 +20,7 @@ def together(info: RuleInfo, facts: list[NodeFact], text: str) -> Iterator[Findi
         yield at(info.finding(facts[0].label, message, nodes=len(facts)), facts[0].node)
 
 
-@check("OX501", "dead-node", severity="warning")
+@check("OX501", "dead-node", severity="warning", fix="onnxslim MODEL OUT")
 def dead_node(model: Model) -> Iterator[Finding]:
     """Nodes whose results nobody uses.
 
@@ -66,7 +66,7 @@ def dead_node(model: Model) -> Iterator[Finding]:
             yield at(finding, dead[0])
 
 
-@check("OX502", "identity-node", severity="note")
+@check("OX502", "identity-node", severity="note", fix="onnxslim MODEL OUT")
 def identity_node(facts: Facts) -> Iterator[Finding]:
     """Nodes that hand on their input unchanged.
 
@@ -188,7 +188,7 @@ def _perm(fact_or_node: Node, rank: int) -> tuple[int, ...]:
     return tuple(range(rank))[::-1]
 
 
-@check("OX505", "transpose-pair", severity="warning")
+@check("OX505", "transpose-pair", severity="warning", fix="onnxslim MODEL OUT")
 def transpose_pair(facts: Facts) -> Iterator[Finding]:
     """Two transposes that cancel.
 
@@ -262,7 +262,7 @@ def transpose_without_effect(facts: Facts) -> Iterator[Finding]:
     yield from together(transpose_without_effect, found, "transpose that moves no numbers")
 
 
-@check("OX507", "reshape-chain", severity="note")
+@check("OX507", "reshape-chain", severity="note", fix="onnxslim MODEL OUT")
 def reshape_chain(facts: Facts) -> Iterator[Finding]:
     """Reshapes right behind each other.
 

@@ -203,7 +203,7 @@ def dropout_left_over(facts: Facts) -> Iterator[Finding]:
     yield from together(dropout_left_over, found, "Dropout node without effect")
 
 
-@check("OX515", "constant-condition", severity="warning")
+@check("OX515", "constant-condition", severity="warning", fix="onnxslim MODEL OUT")
 def constant_condition(facts: Facts) -> Iterator[Finding]:
     """An If that always takes the same branch.
 

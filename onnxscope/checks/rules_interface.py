@@ -178,7 +178,12 @@ def negative_dimension(model: Model) -> Iterator[Finding]:
             yield at(negative_dimension.finding(info.name, text, sizes=wrong), info)
 
 
-@check("OX206", "initializer-is-input", severity="warning")
+@check(
+    "OX206",
+    "initializer-is-input",
+    severity="warning",
+    fix="python -m onnxruntime.tools.remove_initializer_from_input --input MODEL --output OUT",
+)
 def initializer_is_input(model: Model) -> Iterator[Finding]:
     """Weights are inputs too, so callers may replace them.
 

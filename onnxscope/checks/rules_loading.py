@@ -12,7 +12,7 @@ from onnxscope.files.storage import RawData, TypedData
 from onnxscope.graph import Model, captures, domain_of
 
 
-@check("OX130", "unsorted-nodes", severity="warning")
+@check("OX130", "unsorted-nodes", severity="warning", fix="onnxslim MODEL OUT")
 def unsorted_nodes(model: Model) -> Iterator[Finding]:
     """Nodes don't stand in execution order.
 

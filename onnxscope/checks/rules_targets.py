@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from math import inf
+from shlex import quote
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
@@ -16,6 +17,7 @@ from onnxscope.checks.registry import check
 from onnxscope.expr import Expr
 from onnxscope.graph import Node, captures, domain_of
 
+_FIXED = "python -m onnxruntime.tools.make_dynamic_shape_fixed"
 _OPERATOR_FORM = re.compile(r"QLinear|QGemm$|QAttention$|DynamicQuantize(MatMul|LSTM)$|\w+Integer(ToFloat)?$")
 """Ops that compute with quantized numbers themselves, ONNX's and onnxruntime's."""
 
@@ -211,7 +213,8 @@ def free_sizes(facts: Facts, target: str) -> Iterator[Finding]:
         g (float[1,2] x) => (float[1,2] y) { y = Relu (x) }
 
     Fix and its safety:
-        `python -m onnxruntime.tools.make_dynamic_shape_fixed`: the same numbers at that size.
+        `python -m onnxruntime.tools.make_dynamic_shape_fixed`, as the finding says: the same numbers at that
+        size.
 
     Source:
         onnxruntime's pages of the providers, named with their date in the message.
@@ -228,7 +231,7 @@ def free_sizes(facts: Facts, target: str) -> Iterator[Finding]:
             yield free_sizes.finding(
                 info.name,
                 f"free sizes {', '.join(free)}: {target} {does} ({goal.source})",
-                "fix the sizes before deploying",
+                f"{_FIXED} --input_name {quote(info.name)} --input_shape SIZES MODEL OUT",
                 target=target,
                 sizes=free,
             )

@@ -108,7 +108,7 @@ def _nbytes(found: TensorStatistics) -> int:
     return (found.tensor.nbytes or 0) if found.tensor is not None else 0
 
 
-@check("OX312", "unused-initializer", severity="note")
+@check("OX312", "unused-initializer", severity="note", fix="onnxslim MODEL OUT")
 def unused_initializer(facts: Facts) -> Iterator[Finding]:
     """A stored tensor that no node reads.
 
@@ -140,7 +140,6 @@ def unused_initializer(facts: Facts) -> Iterator[Finding]:
             yield unused_initializer.finding(
                 found.name,
                 f"no node reads it ({found.nbytes or 0:,} bytes)",
-                "remove it",
                 bytes=found.nbytes or 0,
             )
 

@@ -132,15 +132,9 @@ def _entry(finding: Finding, fingerprint: str, places: dict[str, baseline.Spot])
         "severity": finding.severity,
         "where": finding.where,
         "message": finding.message,
-        "help": _help(finding),
+        "help": finding.help,
         "data": {**data, "fingerprint": fingerprint},
     }
-
-
-def _help(finding: Finding) -> str:
-    if finding.fix and finding.fix not in finding.help:
-        return f"{finding.help}; fix: {finding.fix}" if finding.help else f"fix: {finding.fix}"
-    return finding.help
 
 
 def _plain(value: object) -> object:

@@ -10,3 +10,12 @@ def test_a_declared_shape_does_not_make_an_expand_idle_OX508():
     assert found("OX508", EXPAND) == []
     (finding,) = found("OX508", KNOWN)
     assert finding.data["nodes"] == 1
+
+
+def test_a_sequence_is_no_constant_that_a_file_could_hold_OX522():
+    """It can't be an initializer: what starts as an empty one is left alone."""
+    text = (
+        "g (float[2] x) => (float[2] y) <int64 at = {0}> "
+        "{ empty = SequenceEmpty () s = SequenceInsert (empty, x) y = SequenceAt (s, at) }"
+    )
+    assert found("OX522", text) == []
