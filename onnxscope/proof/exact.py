@@ -207,17 +207,21 @@ def _result(
     moves = (link.weight, link.bias)
     folded = layer.alpha != 1.0 or any(move is not None and move.how == "folded" for move in moves)
     slack = 2.0**-22 if folded else 0.0
-    expected = _responses(link, layer, bias, places)
+    weights = _columns(link, layer, places)
     outcomes = [
-        compare(run[link.candidate_output], row[None], slack * np.abs(row))
-        for run, row in zip(runs[1:], expected, strict=False)
+        compare(
+            run[link.candidate_output],
+            _finished(layer, np.asarray(row + bias, np.float32))[None],
+            slack * (np.abs(row) + np.abs(bias)),
+        )
+        for run, row in zip(runs[1:], weights, strict=False)
     ]
     total = Comparison()
     for outcome in outcomes:
         total = total.merged(outcome)
     wrong = next((place for place, outcome in zip(places, outcomes, strict=True) if not outcome.ok), None)
     text = f"zeros give b and {len(places)} single ones give fl(w + b), seed {seed}: " + (
-        "within 4u |y|, since a factor is folded into the weights" if folded else "bit for bit, limit 0"
+        "within 4u (|w| + |b|), since a factor is multiplied in" if folded else "bit for bit, limit 0"
     )
     zeros = compare(runs[0][link.candidate_output], resting[None], slack * np.abs(resting))
     return ExactResult(link.output, zeros, total, wrong, text)
@@ -257,17 +261,14 @@ def _impulse(link: LayerLink, place: tuple[int, ...] | None, channels: int) -> A
     return value
 
 
-def _responses(
-    link: LayerLink, layer: FullyConnected, bias: Array, places: Sequence[tuple[int, ...]]
-) -> Array:
-    """fl(w + b) for every place, [places, F]."""
+def _columns(link: LayerLink, layer: FullyConnected, places: Sequence[tuple[int, ...]]) -> Array:
+    """The weights times alpha, for every place, [places, F]."""
     shape = _shape(link, layer)
     order = tuple(axis - 1 for axis in link.weight.axes) if prod(link.kernel) > 1 else ()
     order = order or tuple(range(len(shape)))
     stored = tuple(shape[axis] for axis in order)
     columns = [int(np.ravel_multi_index(tuple(place[axis] for axis in order), stored)) for place in places]
-    weight = np.asarray(layer.columns(columns), np.float32) * np.float32(layer.alpha)
-    return _finished(layer, np.asarray(weight.T + bias, np.float32))
+    return np.asarray(np.asarray(layer.columns(columns), np.float32).T * np.float32(layer.alpha), np.float32)
 
 
 def _finished(layer: FullyConnected, value: Array) -> Array:

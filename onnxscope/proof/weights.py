@@ -19,6 +19,7 @@ from onnxscope.graph import Model, Node, Tensor
 from onnxscope.proof.extract import constant, sources
 from onnxscope.proof.layers import fully_connected
 from onnxscope.proof.result import WeightCounts
+from onnxscope.proof.windows import completed
 
 if TYPE_CHECKING:
     from onnxscope.proof.links import HeadLink, LayerLink, Move
@@ -75,7 +76,7 @@ def compare(original: Model, candidate: Model, heads: Sequence[HeadLink], runner
         for layer in head.layers:
             marks.update(_layer(original, candidate, layer, runner))
     turned = sources(candidate, [layer.weight.candidate for head in heads for layer in head.layers])
-    for name, kind in _stored(original, candidate, frozenset(marks)):
+    for name, kind in _stored(original, candidate, frozenset(marks) | _consumed(original, candidate, heads)):
         stays = bool(heads) and name in candidate.graph.initializers and name not in turned
         marks[name] = "changed" if stays and kind == "permuted" else kind
     kinds = list(marks.values())
@@ -84,12 +85,33 @@ def compare(original: Model, candidate: Model, heads: Sequence[HeadLink], runner
     return WeightCheck(counts, changed, bool(heads) or converted(original, candidate))
 
 
+def _consumed(original: Model, candidate: Model, heads: Sequence[HeadLink]) -> set[str]:
+    """Tensors that only a layer's weight or bias is made of, which were compared as that; and C times 0.
+
+    A candidate that has one of them under its name, for other readers, is asked for it like for any other.
+    """
+    layers = [layer for head in heads for layer in head.layers]
+    moves = [move for layer in layers for move in (layer.weight, layer.bias) if move is not None]
+    made = {move.candidate for move in moves}
+    made |= {part.weight.candidate for layer in layers for part in layer.parts}
+    read = [move.original for move in moves] + [_unread(original, layer) for layer in layers]
+    names = sources(original, [name for name in read if name])
+    return {name for name in names if name in made or name not in candidate.graph.initializers}
+
+
+def _unread(model: Model, layer: LayerLink) -> str:
+    """The C of a Gemm that takes it times 0; "" for any other layer."""
+    node = _product(model, layer)
+    times_zero = node is not None and node.attribute("beta") == 0.0 and len(node.inputs) > 2
+    return node.inputs[2] if node is not None and times_zero else ""
+
+
 def _layer(original: Model, candidate: Model, layer: LayerLink, runner: Runner) -> Iterator[tuple[str, str]]:
     for move, attribute in ((layer.weight, "alpha"), (layer.bias, "beta")):
         if move is not None and move is layer.weight and layer.parts:
             yield move.original, _pieces(original, candidate, layer, runner)
         elif move is not None:
-            factor = _factor(original, layer, attribute) if move.how == "folded" else 1.0
+            factor = _factor(original, layer, attribute, move.original) if move.how == "folded" else 1.0
             found = _moved(original, candidate, move, factor, runner)
             if found == "permuted" and factor == 1.0 and move is layer.weight:
                 found = "permuted" if _in_order(original, candidate, layer, runner) else "changed"
@@ -98,7 +120,7 @@ def _layer(original: Model, candidate: Model, layer: LayerLink, runner: Runner) 
 
 def _pieces(original: Model, candidate: Model, layer: LayerLink, runner: Runner) -> str:
     """What became of a weight (permuted or changed) whose columns several convolutions share."""
-    factor = _factor(original, layer, "alpha") if layer.weight.how == "folded" else 1.0
+    factor = _factor(original, layer, "alpha", layer.weight.original) if layer.weight.how == "folded" else 1.0
     try:
         before = constant(original, layer.weight.original, runner)
         parts = [constant(candidate, part.weight.candidate, runner) for part in layer.parts]
@@ -147,8 +169,7 @@ def _in_order(original: Model, candidate: Model, layer: LayerLink, runner: Runne
     sizes, axes = (channels, *layer.kernel), layer.weight.axes
     if matrix is None or stored is None or stored.dims != (matrix.outputs, *sizes):
         return True
-    if len(axes) != len(sizes) or sorted(axes) != list(range(1, 1 + len(sizes))):
-        axes = tuple(range(1, 1 + len(sizes)))
+    axes = completed(axes if prod(layer.kernel) > 1 else (), len(sizes))
     written = tuple(sizes[axis - 1] for axis in axes)
     kernel = stored.array()
     for start, stop in matrix.held():
@@ -164,14 +185,22 @@ def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
 
 
-def _factor(model: Model, layer: LayerLink, attribute: str) -> float:
-    """Alpha or beta of the Gemm that a layer ends in (or whose bias is added behind it)."""
+def _factor(model: Model, layer: LayerLink, attribute: str, name: str) -> float:
+    """Alpha or beta by which a layer multiplies a constant: a bias that is added behind it has none."""
+    node = _product(model, layer)
+    if node is None or (attribute == "beta" and name not in sources(model, node.inputs[2:])):
+        return 1.0
+    value = node.attribute(attribute)
+    return float(value) if isinstance(value, int | float) else 1.0
+
+
+def _product(model: Model, layer: LayerLink) -> Node | None:
+    """The matrix product that a layer ends in, or behind which its bias is added."""
     node = model.graph.producers.get(layer.output)
     while node is not None and node.op not in _FC:
         made = [model.graph.producers.get(name) for name in node.inputs]
         node = next((found for found in made if found is not None and found.op in _FC), None)
-    value = node.attribute(attribute) if node is not None else None
-    return float(value) if isinstance(value, int | float) else 1.0
+    return node
 
 
 def _stored(original: Model, candidate: Model, done: frozenset[str]) -> Iterator[tuple[str, str]]:

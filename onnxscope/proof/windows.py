@@ -33,17 +33,22 @@ def rows_of(width: int) -> int:
     return max(1, _BLOCK // max(1, width))
 
 
+def completed(axes: Sequence[int], rank: int) -> tuple[int, ...]:
+    """Axes 1..rank in the order listed, then those of size 1 that the list leaves out."""
+    return (*axes, *(axis for axis in range(1, 1 + rank) if axis not in axes))
+
+
 def row_blocks(view: Array, axes: Sequence[int] = (), outputs: int = 0) -> Iterator[tuple[int, Array]]:
     """Windows [N, *S', C, *kernel] as blocks of rows [r, K]: (index of the first row, block).
 
     `axes` is the order that the original flattens the map's axes in: (1, 2, 3) is channels first (the
-    default), (2, 3, 1) channels last. A block is small enough that its `outputs` results are no more than a
-    block either; only one is in memory at a time.
+    default), (2, 3, 1) channels last; axes of size 1 may be left out. A block is small enough that its
+    `outputs` results are no more than a block either; only one is in memory at a time.
     """
     spatial = (view.ndim - 2) // 2
     places = view.shape[: 1 + spatial]
     inner = view.shape[1 + spatial :]
-    order = tuple(axis - 1 for axis in axes) or tuple(range(len(inner)))
+    order = tuple(axis - 1 for axis in completed(axes, len(inner)))
     count, width = prod(places), prod(inner)
     size = rows_of(max(width, outputs))
     for start in range(0, count, size):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ import onnxruntime as ort
 import pytest
 from random_heads import Case, build
 
+import onnxscope
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.rewrite.fc_to_conv import convert, plan
@@ -90,3 +92,25 @@ def test_a_converted_net_is_the_original_at_every_place(group: int) -> None:
             check(seed)
         except Exception as error:
             raise AssertionError(f"seed {seed}: {build(seed).trail}: {error}") from error
+
+
+PROOFS = {
+    (91000, "conv"): "one number for all features, through an Identity",
+    (91002, "rows"): "alpha times a weight that all but cancels C",
+    (91003, "conv"): "beta times a C that nodes compute",
+    (91004, "conv"): "C times 0",
+    (91006, "conv"): "a window with axes of size 1, three-dimensional",
+    (91007, "conv"): "alpha times a weight that keeps its name",
+    (91010, "conv"): "a window with an axis of size 1, channels last",
+    (91015, "conv"): "a bias behind a product that has a beta of its own",
+}
+"""Nets whose right conversion a proof once refused, or broke on."""
+
+
+@pytest.mark.parametrize(("seed", "form"), PROOFS, ids=PROOFS.values())
+def test_the_proof_of_a_right_conversion_holds(seed: int, form: str, tmp_path: Path) -> None:
+    original, candidate = str(tmp_path / "net.onnx"), str(tmp_path / "map.onnx")
+    onnx.save_model(build(seed).model, original)
+    proof = onnxscope.convert(original, candidate, form=form).proof
+    assert proof is not None
+    assert proof.equivalent
