@@ -154,10 +154,11 @@ def several(items: Iterable[object], most: int = 3) -> str:
 def count_of(number: int, noun: str) -> str:
     """A number with its noun.
 
-    >>> count_of(1, "node"), count_of(3, "node")
-    ('1 node', '3 nodes')
+    >>> count_of(1, "node"), count_of(3, "node"), count_of(2, "web address")
+    ('1 node', '3 nodes', '2 web addresses')
     """
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    many = "es" if noun.endswith(("s", "ch", "sh", "x")) else "s"
+    return f"{number} {noun}{'' if number == 1 else many}"
 
 
 def at(finding: Finding, thing: Node | Tensor | ValueInfo) -> Finding:

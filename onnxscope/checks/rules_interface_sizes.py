@@ -56,8 +56,8 @@ def batch_mismatch(model: Model) -> Iterator[Finding]:
     """Inputs disagree about the batch.
 
     What it flags:
-        Inputs with at least two axes of which some declare a free first axis and others a number above 1;
-        states of recurrent ops are left out.
+        Inputs with at least two axes of which some declare a free first axis and others a number above 1.
+        Left out are states of recurrent ops, and inputs that have the free axis further back.
 
     Why it matters:
         Only one batch size fits all of them.
@@ -86,8 +86,13 @@ def batch_mismatch(model: Model) -> Iterator[Finding]:
     for info in real_inputs(model):
         if info.name not in states and len(info.type.shape or ()) >= 2 and info.type.shape:
             firsts.setdefault(info.type.shape[0], info)
-    fixed = [size for size in firsts if isinstance(size, int) and size > 1]
-    if fixed and any(not isinstance(size, int) for size in firsts):
+    free = {size for size in firsts if not isinstance(size, int)}
+    fixed = [
+        size
+        for size, info in firsts.items()
+        if isinstance(size, int) and size > 1 and free.isdisjoint((info.type.shape or ())[1:])
+    ]
+    if fixed and free:
         sizes = [f"{info.name} {'free' if size is None else size}" for size, info in firsts.items()]
         text = f"inputs disagree about the first axis: {several(sizes, 5)}"
         yield at(batch_mismatch.finding(firsts[fixed[0]].name, text), firsts[fixed[0]])

@@ -251,7 +251,7 @@ def web_address(model: Model) -> Iterator[Finding]:
     Source:
         CWE-200.
     """
-    pattern = re.compile(r"\b(?:https?|ftp|s3|gs|wss?|file)://[^\s'\"<>]+")
+    pattern = re.compile(r"\b(?:https?|ftp|s3|gs|wss?|file)://[^\s'\"<>]*[^\s'\"<>).,;:]")
     yield from report(web_address, hits(model, pattern), "web address", "keep what is public, strip the rest")
 
 

@@ -34,3 +34,18 @@ def test_large_int64_tensor_OX216():
 )
 def test_edges(code, text, expected):
     assert len(found(code, text)) == expected
+
+
+# The state of a recurrent net, [layers, batch, size], that reaches its LSTM by way of other nodes.
+@pytest.mark.parametrize(
+    ("first", "second", "flagged"),
+    [
+        ("N, 4", "2, N, 3", False),  # its second axis is the batch
+        ("?, 4", "2, ?, 3", False),  # it may be: both are free without a name
+        ("N, 4", "2, M, 3", True),
+        ("N, 4", "2, 5, 3", True),
+    ],
+)
+def test_a_batch_on_another_axis_is_no_mismatch_OX211(first, second, flagged):
+    text = f"g (float[{first}] x, float[{second}] s) => (float[{first}] y) {{ z = Shape (s) y = Relu (x) }}"
+    assert bool(found("OX211", text)) is flagged

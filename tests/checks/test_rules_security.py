@@ -110,6 +110,13 @@ def test_texts(code, text, expected):
     assert len(found(code, model)) == expected
 
 
+def test_an_address_ends_before_the_sentence_does():
+    """As Ultralytics writes its licence."""
+    model = replace(model_of(PLAIN), metadata=(("k", "AGPL (https://example.com/license)."),))
+    (finding,) = found("OX806", model)
+    assert "'https://example.com/license'" in finding.message
+
+
 def test_a_secret_is_not_repeated():
     token = "ghp_" + "a1B2" * 9
     model = replace(model_of(PLAIN), metadata=(("k", token),))
