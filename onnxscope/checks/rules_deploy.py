@@ -244,17 +244,17 @@ def beyond_int32(facts: Facts, target: str) -> Iterator[Finding]:
     """An int64 constant doesn't fit 32 bits on a target that narrows it.
 
     What it flags:
-        For tensorrt, coreml and webgpu: stored int64 numbers outside int32 (apart from Slice and Resize
-        bounds, which mean "to the end").
+        For coreml and webgpu: stored int64 numbers outside int32 (apart from Slice and Resize bounds, which
+        mean "to the end").
 
     Why it matters:
         These targets compute indices in 32 bits; the constant is clamped or wraps.
 
-    Bad: --target tensorrt
+    Bad: --target coreml
         <ir_version: 8, opset_import: ["": 17]>
         g (int64[1] x) => (int64[1] y) <int64[1] c = {3000000000}> { y = Add (x, c) }
 
-    Good: --target tensorrt
+    Good: --target coreml
         <ir_version: 8, opset_import: ["": 17]>
         g (int64[1] x) => (int64[1] y) <int64[1] c = {2000000000}> { y = Add (x, c) }
 
@@ -262,9 +262,9 @@ def beyond_int32(facts: Facts, target: str) -> Iterator[Finding]:
         Use a smaller constant; masks and hashes need another formula.
 
     Source:
-        onnx-tensorrt docs/operators.md: int64 is cast down to int32 (before TensorRT 10); WGSL has no int64.
+        Core ML's tensors are int32 at most; WGSL has no int64. (TensorRT has computed in int64 since 10.)
     """
-    if target not in ("tensorrt", "coreml", "webgpu"):
+    if target not in ("coreml", "webgpu"):
         return
     for tensor in facts.main.graph.tensors:
         readers = facts.main.graph.consumers.get(tensor.name, ())
@@ -349,7 +349,7 @@ def unknown_ops(facts: Facts, target: str) -> Iterator[Finding]:
         op, domain = fact.node.op, domain_of(fact.node.domain)
         expanded = (domain, op) in own or (not domain and op in targets.EXPANDED)
         if not expanded and targets.refusal(facts, fact, goal) is None:
-            name = targets.named(facts, fact)
+            name = targets.named(facts, fact, goal)
             found[name] = found.get(name, 0) + 1
     if found:
         nodes = f"{count_of(sum(found.values()), 'node')} on {target}: {several(list(found))}"

@@ -274,10 +274,14 @@ def since(facts: Facts, fact: NodeFact) -> int | None:
     return row.since if row is not None else None
 
 
-def named(facts: Facts, fact: NodeFact) -> str:
-    """A node's op with domain and element type: `Conv of float16`, `com.microsoft.QLinearAdd of uint8`."""
-    domain, kind = domain_of(fact.node.domain), _kind(facts, fact)
-    return f"{domain}{'.' if domain else ''}{fact.node.op}{' of ' if kind else ''}{kind}"
+def named(facts: Facts, fact: NodeFact, target: Target) -> str:
+    """A node as the target's table tells ops apart: `Add as of opset 6 of float32`."""
+    domain, version, kind = domain_of(fact.node.domain), since(facts, fact), _kind(facts, fact)
+    table = targets_table.table(target.name)
+    told = version is not None and not domain and table is not None
+    parts = [f"{domain}.{fact.node.op}" if domain else fact.node.op]
+    parts += [f"as of opset {version}"] if told else []
+    return " ".join([*parts, *([f"of {kind}"] if kind else [])])
 
 
 def _kind(facts: Facts, fact: NodeFact) -> str:
