@@ -47,8 +47,8 @@ OTHERS = (1, 11, 10, 7, 6)
 COMPILING = ("OpenVINOExecutionProvider",)
 """Providers that compile subgraphs; the others have a kernel per node, whatever stands around it."""
 HALF = 10
-UNASKED = ("GRU", "OneHot")
-"""Ops whose cases leave out what CUDA takes: linear_before_reset = 1, and depths of type int64."""
+UNASKED = ("GRU", "MatMulInteger", "OneHot")
+"""Ops whose cases leave out what CUDA takes: linear_before_reset = 1, int8 inputs, depths of type int64."""
 Known = dict[str, dict[int, bool]]
 """By op, and version: whether the provider took a case."""
 Case = tuple[str, int, int, list[bytes]]

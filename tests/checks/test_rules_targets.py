@@ -231,6 +231,7 @@ GRU = """g (float[2,3,4] x, float[2,9,4] w, float[2,9,3] r) => (float[2,2,3,3] y
         ("cuda", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", True),
         ("webgpu", 'g (float[2,3] x) => (float[2] y) { y = Einsum <equation = "ij->i"> (x) }', False),
         ("cuda", GRU, False),
+        ("cuda", "g (int8[1,2] x, int8[2,2] w) => (int32[1,2] y) { y = MatMulInteger (x, w) }", False),
         ("cuda", "g (float[1,2] x, float[2,2] w) => (float[1,2] y) { y = MatMul (x, w) }", False),
         ("qnn", "g (float[2] x) => (float[2] y) { y = Atanh (x) }", True),
         ("qnn", "g (float[2] x) => (float[2] y) { y = Tanh (x) }", False),
