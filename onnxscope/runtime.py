@@ -40,12 +40,15 @@ class Known:
     """Options that onnxscope sets where the user doesn't."""
 
 
+_HINT = '{"INFERENCE_PRECISION_HINT": "f32"}'
+_FLOAT32_ON_OPENVINO = (("load_config", f'{{"CPU": {_HINT}, "GPU": {_HINT}}}'),)
 KNOWN = (
     Known("cpu", "CPUExecutionProvider", "pip install onnxruntime"),
     # TensorFloat-32 rounds inputs to 11 bits, which costs three digits: off unless asked for.
     Known("cuda", "CUDAExecutionProvider", "pip install onnxruntime-gpu", (("use_tf32", "0"),)),
     Known("tensorrt", "TensorrtExecutionProvider", "pip install onnxruntime-gpu tensorrt"),
-    Known("openvino", "OpenVINOExecutionProvider", "pip install onnxruntime-openvino"),
+    # OpenVINO computes float32 models in bfloat16 where the processor has AMX, and in float16 on GPUs.
+    Known("openvino", "OpenVINOExecutionProvider", "pip install onnxruntime-openvino", _FLOAT32_ON_OPENVINO),
     Known("directml", "DmlExecutionProvider", "pip install onnxruntime-directml"),
     Known("coreml", "CoreMLExecutionProvider", "pip install onnxruntime (on macOS)"),
     Known("rocm", "ROCMExecutionProvider", "pip install onnxruntime-rocm"),

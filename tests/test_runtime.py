@@ -8,6 +8,10 @@ import pytest
 from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure, UsageError
 
+F32_ON_CPU_AND_GPU = (
+    '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}, "GPU": {"INFERENCE_PRECISION_HINT": "f32"}}'
+)
+
 
 @pytest.mark.parametrize(
     ("text", "name", "options"),
@@ -20,7 +24,16 @@ from onnxscope.errors import RuntimeFailure, UsageError
             "CUDAExecutionProvider",
             {"use_tf32": "1", "device_id": "0"},
         ),
-        ("openvino:device_type=CPU", "OpenVINOExecutionProvider", {"device_type": "CPU"}),
+        (
+            "openvino",
+            "OpenVINOExecutionProvider",
+            {"load_config": F32_ON_CPU_AND_GPU},
+        ),
+        (
+            "openvino:device_type=CPU,load_config={}",
+            "OpenVINOExecutionProvider",
+            {"device_type": "CPU", "load_config": "{}"},
+        ),
         ("CANNExecutionProvider", "CANNExecutionProvider", {}),
     ],
 )

@@ -244,7 +244,8 @@ def limit(
 
     sqrt(2) lambda sigma + 4 u max|y|: both models are computed, so the variances add, and the last term is
     the rounding of outputs that hardly move (a saturated softmax). `values` is N. Integer outputs may differ
-    by what the jittered runs differ by, which is 0 unless two classes tie.
+    by what the jittered runs differ by, which is 0 unless two classes tie. Without `runs` that last term is
+    the limit.
     """
     if base.dtype.kind in "iub":
         gaps = [np.abs(np.asarray(run, np.float64) - base) for run in runs]
@@ -253,6 +254,8 @@ def limit(
     largest = float(finite.max()) if finite.size else 0.0
     unit = max(arithmetic.unit, arithmetic.stored)
     floor = 4 * unit * largest + (2.0**-126 if unit > 2.0**-40 else 0.0)
+    if not runs:
+        return np.full(base.shape, floor)
     spread = sqrt(2) * confidence(values, delta) * sigma(base, runs)
     found: Floats = spread + floor
     return found
@@ -268,11 +271,12 @@ def limit_from(
     delta: float = DELTA,
 ) -> str:
     """How `limit` was computed, in words."""
-    terms = [use.terms for use in weights(model)]
-    widest = f"K <= {max(terms)}" if terms else "no weights to jitter"
+    if not runs:
+        return f"4u max|y|, the rounding of outputs: there are no weights to jitter; {arithmetic.text}"
+    widest = max((use.terms for use in weights(model)), default=0)
     return (
         "jitter: sqrt(2) lambda sigma + 4u max|y|, sigma the spread of the original over "
         f"r = {runs} runs with weights w (1 + u sqrt(K/6) g + u sqrt(K/3) h); "
-        f"lambda = {confidence(values, delta):.2f}, {arithmetic.text}, {widest}, N = {values}, "
+        f"lambda = {confidence(values, delta):.2f}, {arithmetic.text}, K <= {widest}, N = {values}, "
         f"delta = {delta:g}, seed {seed}"
     )

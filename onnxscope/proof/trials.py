@@ -141,7 +141,7 @@ def compared(pair: Pair) -> Outcome:
     drawn = _drawn(pair, planned(pair))
     values = sum(_size(trial.original[name]) for trial in drawn for name in names)
     tallies = {name: Tally(name) for name in names}
-    bounds = _bounds(pair, drawn, names, max(1, values))
+    bounds = _Limits(pair, drawn, names, max(1, values))
     shares: list[float] = []
     for number, trial in enumerate(drawn):
         for name in names:
@@ -284,16 +284,8 @@ class _Limits:
         if base is None:
             return 0.0, "exact: no numbers"
         usable = [pick for pick in picks if pick is not None and pick.shape == base.shape]
-        if self._steps or not usable:
-            finite = np.abs(base.astype(np.float64))[np.isfinite(base.astype(np.float64))]
-            floor = 4 * self._arithmetic.unit * float(finite.max()) if finite.size else 0.0
-            return 0.0 if base.dtype.kind in "iub" else floor, self._source
         limit = jitter.limit(base, usable, values=self._values, arithmetic=self._arithmetic, delta=DELTA)
         return limit if isinstance(value, np.ndarray) else float(limit.max(initial=0.0)), self._source
-
-
-def _bounds(pair: Pair, drawn: Sequence[Drawn], names: Sequence[str], values: int) -> _Limits:
-    return _Limits(pair, drawn, names, values)
 
 
 def _numeric(value: Any) -> Any:

@@ -208,4 +208,4 @@ def _limit(pair: Pair, value: Any, runs: Sequence[Any], values: int) -> Any:
         return 0.0
     arithmetic = pair.setting.arithmetic(tf32=pair.tf32)
     usable = [run for run in runs if isinstance(run, np.ndarray) and run.shape == value.shape]
-    return jitter.limit(value, usable, values=values, arithmetic=arithmetic) if usable else 0.0
+    return jitter.limit(value, usable, values=values, arithmetic=arithmetic)

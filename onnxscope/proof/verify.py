@@ -289,5 +289,5 @@ def _on_small_map(pair: Pair, native: Draw, names: list[str]) -> list[dict[str, 
 
 
 def _random_note(setting: Setting, notes: list[str]) -> None:
-    nodes = _listed([f"{node.label} ({node.op})" for node in setting.random])
+    nodes = _listed(list(dict.fromkeys(f"{node.label} ({node.op})" for node in setting.random)))
     notes.append(f"random numbers are drawn by {nodes}: outputs behind them can't be compared")

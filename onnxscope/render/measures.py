@@ -26,6 +26,7 @@ _REASONS = {
     "interface": "the inputs or outputs differ",
     "outputs": "an output differs by more than its limit",
     "layers": "an intermediate value differs by more than its limit",
+    "random": "random numbers are drawn, so the outputs can't be compared",
     "dense": "the head differs on a window of a larger map",
 }
 
