@@ -78,7 +78,7 @@ def trace(facts: Facts) -> ReceptiveFields:
         made = next(filter(None, fact.outputs), UNKNOWN)
         if fact.fixed or made.shape is None:
             continue
-        tracer = _TRACERS.get(fact.node.op, _unknown)
+        tracer = _TRACERS.get(fact.node.op, _unknown) if fact.node.inputs else _unknown
         axes = _passed_on(step, made.shape, found) if tracer is _pointwise else None
         if axes is None:
             seen = _seen(step, made.shape, found)

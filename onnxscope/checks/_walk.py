@@ -26,10 +26,18 @@ POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
 
 
 def nodes(facts: Facts, *ops: str) -> Iterator[NodeFact]:
-    """Nodes of the default domain with one of these ops, in execution order, constants' nodes left out."""
+    """Nodes of the default domain with one of these ops, in execution order, constants' nodes left out.
+
+    Each has an input and an output at least: OX112 speaks of those that lack them.
+    """
     for fact in facts.nodes():
-        if fact.node.op in ops and not domain_of(fact.node.domain) and not fact.folded:
+        if fact.node.op in ops and not domain_of(fact.node.domain) and not fact.folded and connected(fact):
             yield fact
+
+
+def connected(fact: NodeFact) -> bool:
+    """Whether a node has inputs and outputs, as a sound one of most ops has."""
+    return bool(fact.node.inputs and fact.node.outputs)
 
 
 def by_place(facts: Facts) -> By:

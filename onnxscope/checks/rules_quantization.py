@@ -7,7 +7,7 @@ from math import isfinite
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import numbers, whole
+from onnxscope.checks._walk import connected, numbers, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
 
@@ -32,7 +32,7 @@ _FIRST = {4: 21, 5: 21, 21: 21, 22: 21, 17: 19, 18: 19, 19: 19, 20: 19, 23: 23, 
 
 def quantizers(facts: Facts, *ops: str) -> Iterator[NodeFact]:
     """Nodes that quantize or dequantize, those of weights included."""
-    return (fact for fact in facts.nodes() if fact.node.op in (ops or _TRIPLES))
+    return (fact for fact in facts.nodes() if fact.node.op in (ops or _TRIPLES) and connected(fact))
 
 
 def scales(facts: Facts, fact: NodeFact) -> Iterator[tuple[str, tuple[float, ...]]]:

@@ -25,7 +25,7 @@ def _image(facts: Facts, fields: ReceptiveFields) -> tuple[int | None, ...]:
     """
     for fact in facts.main.nodes:
         window = fact.inferred.window
-        if window is not None:
+        if window is not None and fact.node.inputs:
             axes = fields.axes.get(fact.node.inputs[0], ())
             seen = axes[1:-1] if window.channels_last else axes[2:]
             untouched = all(field is not None and (field.size, field.stride) == (1, 1) for field in seen)

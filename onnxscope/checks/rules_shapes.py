@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
 from onnxscope.analysis.spatial import free_spatial
-from onnxscope.checks._walk import items, nodes
+from onnxscope.checks._walk import connected, items, nodes
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.places import at, several
 from onnxscope.checks.registry import check
@@ -206,7 +206,7 @@ def _meetings(facts: Facts, fact: NodeFact) -> Iterator[tuple[Expr, int, str]]:
             yield left, right, what
         elif isinstance(right, Expr) and isinstance(left, int):
             yield right, left, what
-    if fact.node.op == "Reshape":
+    if fact.node.op == "Reshape" and connected(fact):
         yield from _counts(facts, fact)
     if fact.node.op not in _BROADCASTING:
         return

@@ -10,6 +10,7 @@ from onnxscope.checks._walk import (
     CONVOLUTIONS,
     POOLS,
     by,
+    connected,
     dense,
     items,
     producer,
@@ -24,7 +25,9 @@ def windows(facts: Facts) -> Iterator[tuple[NodeFact, Window]]:
     """Every convolution and pool (transposed ones apart) with its window, kernel and pads as numbers."""
     for fact in facts.nodes():
         window = fact.inferred.window
-        if window is not None and not window.transposed and dense((*window.kernel, *window.pads)) is not None:
+        if window is None or window.transposed or not connected(fact):
+            continue
+        if dense((*window.kernel, *window.pads)) is not None:
             yield fact, window
 
 

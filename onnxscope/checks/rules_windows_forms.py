@@ -9,6 +9,7 @@ from onnxscope.checks._walk import (
     CONVOLUTIONS,
     POOLS,
     by,
+    connected,
     nodes,
     spatial,
     text,
@@ -54,7 +55,7 @@ def even_kernel(facts: Facts) -> Iterator[Finding]:
     """
     for fact in facts.nodes():
         window = fact.inferred.window
-        if window is None or window.transposed or set(window.strides) != {1}:
+        if window is None or window.transposed or set(window.strides) != {1} or not connected(fact):
             continue
         before = spatial(facts.value(fact.node.inputs[0], fact.scope).shape, window)
         after = spatial(facts.value(fact.node.outputs[0], fact.scope).shape, window)

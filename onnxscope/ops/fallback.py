@@ -37,7 +37,10 @@ def infer(view: View, ir_version: int) -> Inferred:
     domain, op = domain_of(view.node.domain), view.node.op
     _check_schema(domain, op, view.version)
     tokens: Tokens = {}
-    model = _model(view, domain, max(ir_version, 4), tokens)
+    try:
+        model = _model(view, domain, max(ir_version, 4), tokens)
+    except UnicodeEncodeError:
+        raise Unanswered("a name or text of it is no UTF-8") from None
     outputs = _run(model)
     shapes: list[Shape | None] = []
     dtypes: list[int | None] = []

@@ -53,3 +53,19 @@ def test_corpus():
     for path in paths:
         if path.stat().st_size < 60 << 20:
             assert failures(load(path)) == [], path.name
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [([], ["y"]), (["x"], []), ([], []), (["x", ""], ["y"])])
+def test_nodes_that_lack_inputs_or_outputs(inputs, outputs):
+    """One node of every op of ONNX, as a damaged file may hold it."""
+    ops = sorted({schema.name for schema in onnx.defs.get_all_schemas() if not schema.domain})
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1, 2, 5, 5]) for name in "xy"]
+    window = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    failed = {}
+    for op in ops:
+        node = onnx.helper.make_node(op, inputs, outputs, **(window if "Pool" in op or "Conv" in op else {}))
+        graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
+        found = failures(loads(model.SerializeToString(), "bad.onnx"), targets=("openvino", "coreml"))
+        failed |= {op: found} if found else {}
+    assert failed == {}

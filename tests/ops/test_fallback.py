@@ -118,3 +118,9 @@ def test_a_custom_op_is_a_problem_row_and_its_macs_are_unknown():
     found = answer("Bar", 1, ["N,3"], domain="com.foo")
     assert (found.shape, found.macs) == ("*", "unknown")
     assert found.problems == ("Bar: no rule for com.foo:Bar; its shapes and MACs are unknown",)
+
+
+def test_a_name_that_is_no_utf8_is_refused():
+    """As a damaged file has it; onnx's messages take none."""
+    with pytest.raises(Unanswered, match="no UTF-8"):
+        infer("Relu", [X], {"a\udcb7": 1})
