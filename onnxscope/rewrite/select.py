@@ -112,7 +112,7 @@ def _barrier(chosen: Selection, name: str, reader: Node | None) -> str:
     lost = (view for output in reader.outputs if isinstance(view := chosen.lift.views.get(output), Lost))
     why = next((f"{view.reason} (behind this layer)" for view in lost), "")
     why = why or f"{reader.op} {reader.label} needs {name} as a vector, which is a map at other sizes"
-    return why if "--" in why or " stays " in why else f"{why}; --output vector or --size fixed converts it"
+    return why if "--" in why else f"{why}; --output vector or --size fixed converts it"
 
 
 def _restorable(view: View, lift: Lift) -> bool:

@@ -148,9 +148,10 @@ def test_an_unknown_layer_is_an_error() -> None:
 def test_a_layer_that_stays_fixes_the_size() -> None:
     made = plan(small(), Options(layers=("a",)))
     assert made.edit is None
-    assert ("a", "y stays fully connected (behind this layer)") in [
-        (r.layer, r.reason) for r in made.refusals
-    ]
+    why = "y stays fully connected (behind this layer); --output vector or --size fixed converts it"
+    assert ("a", why) in [(r.layer, r.reason) for r in made.refusals]
+    for options in ({"output": "vector"}, {"size": "fixed"}):
+        assert [c.layer for c in plan(small(), Options(layers=("a",), **options)).conversions] == ["a"]
 
 
 GATE = [
