@@ -369,3 +369,15 @@ def test_bfloat16_is_written_only_where_no_proof_is_asked_for(run, tmp_path):
     code, shown, err = run(tmp_path / "half.onnx", "-o", out, "--no-verify")
     assert (code, err, out.exists()) == (0, "", True)
     assert "this file runs on other providers only" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("form", ["conv", "fold", "rows"])
+def test_every_form_shows_the_shape_that_the_file_declares(run, tmp_path, form):
+    """Sizes of slices know nothing of the smallest input: (height - 28)//4 needs height >= 32."""
+    out = tmp_path / "map.onnx"
+    code, shown, _ = run(LENET, "-o", out, "--form", form, "--no-verify", "--format", "json")
+    assert code == 0
+    (output,) = json.loads(shown)["io"]["outputs"]
+    assert output["shape"] == [1, 10, "(height - 28)//4", "(width - 28)//4"]
+    dims = onnx.load(out).graph.output[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == output["shape"]

@@ -14,6 +14,7 @@ from onnxscope.documents.plain import plain, shape, value_entry
 from onnxscope.documents.schema import PlainShape, PlainSize, ValueEntry
 from onnxscope.documents.verification import VerificationDocument
 from onnxscope.expr import Size, bind, symbols
+from onnxscope.expr.bounds import assuming
 from onnxscope.graph import Model
 from onnxscope.rewrite.plan import Conversion, Geometry, Options, Plan
 
@@ -180,13 +181,20 @@ def _converted(layer: Conversion) -> ConvertedEntry:
 
 def _interfaces(plan: Plan, converted: Model | None) -> InterfacesEntry:
     before = infer(plan.model, plan.options.shapes, plan.options.dims)
-    after = before if converted is None else infer(converted)
+    after = before if converted is None else _facts_of(converted, plan)
     graph = after.model.graph
     inputs = [info.name for info in graph.inputs if info.name not in graph.initializers]
     return {
         "inputs": [_interface(name, before, after) for name in inputs],
         "outputs": [_interface(info.name, before, after) for info in graph.outputs],
     }
+
+
+def _facts_of(converted: Model, plan: Plan) -> Facts:
+    """Shapes for inputs that give a map of a cell at least, as the file declares them."""
+    minima = (pair for geometry in plan.geometry for pair in geometry.minimum.items())
+    with assuming({name: size for name, size in minima if size is not None}):
+        return infer(converted)
 
 
 def _interface(name: str, before: Facts, after: Facts) -> InterfaceEntry:
