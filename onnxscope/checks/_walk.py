@@ -40,6 +40,11 @@ def connected(fact: NodeFact) -> bool:
     return bool(fact.node.inputs and fact.node.outputs)
 
 
+def operand(node: Node, index: int = 0) -> str:
+    """Name of an input; "" where the node has none there."""
+    return node.inputs[index] if index < len(node.inputs) else ""
+
+
 def by_place(facts: Facts) -> By:
     """Every node by its place."""
     return {(fact.scope, fact.node.index): fact for fact in facts.nodes()}

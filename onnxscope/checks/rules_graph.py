@@ -254,7 +254,7 @@ def transpose_without_effect(facts: Facts) -> Iterator[Finding]:
     for fact in nodes(facts, "Transpose"):
         shape = facts.value(fact.node.inputs[0], fact.scope).shape
         perm = _perm(fact.node, len(shape or ()))
-        if shape is None or len(perm) != len(shape):
+        if shape is None or sorted(perm) != list(range(len(shape))):
             continue
         moving = [axis for axis in perm if shape[axis] != 1]
         if moving == sorted(moving):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import CARRIERS, nodes, producer, whole
+from onnxscope.checks._walk import CARRIERS, nodes, operand, producer, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.places import at
 from onnxscope.checks.registry import check
@@ -76,7 +76,7 @@ def _of_convolution(facts: Facts, fact: NodeFact) -> bool:
             return True
         if found.op not in CARRIERS and found.op != "Add":
             return False
-        name = found.inputs[0] if found.inputs else ""
+        name = operand(found)
     return False
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import nodes, number, numbers, producer
+from onnxscope.checks._walk import nodes, number, numbers, operand, producer
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
 from onnxscope.checks.rules_numerics_norm import clip_bounds
@@ -218,7 +218,7 @@ def norm_without_epsilon(facts: Facts) -> Iterator[Finding]:
         maker = _maker(facts, fact, 1)
         if maker is None:
             continue
-        inner = producer(facts, fact.scope, maker.inputs[0]) if maker.inputs else None
+        inner = producer(facts, fact.scope, operand(maker))
         rooted = maker.op == "Sqrt" and inner is not None
         squares = rooted and inner is not None and inner.op in ("ReduceSum", "ReduceMean", "ReduceSumSquare")
         if maker.op in ("ReduceL1", "ReduceL2") or squares:
@@ -261,7 +261,7 @@ def raw_softmax(facts: Facts) -> Iterator[Finding]:
         top, total = _maker(facts, fact, 0), _maker(facts, fact, 1)
         if top is None or total is None or top.op != "Exp" or total.op != "ReduceSum":
             continue
-        source = producer(facts, fact.scope, top.inputs[0])
-        if total.inputs[0] in top.outputs and (source is None or source.op not in ("Sub", "Clip", "Min")):
+        source = producer(facts, fact.scope, operand(top))
+        if operand(total) in top.outputs and (source is None or source.op not in ("Sub", "Clip", "Min")):
             message = f"a softmax without maximum: {top.label} overflows beyond 88.7 (float16: 11.1)"
             yield raw_softmax.finding(fact.label, message, "use Softmax, or subtract ReduceMax first")

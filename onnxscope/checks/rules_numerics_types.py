@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import consumers, nodes, number, producer, whole
+from onnxscope.checks._walk import consumers, nodes, number, operand, producer, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
 from onnxscope.graph import Node
@@ -155,7 +155,7 @@ def _computed_by(facts: Facts, fact: NodeFact) -> Node | None:
     """The node that makes a Cast's input, seen through roundings."""
     maker = producer(facts, fact.scope, fact.node.inputs[0])
     while maker is not None and maker.op in ("Round", "Floor", "Ceil"):
-        maker = producer(facts, fact.scope, maker.inputs[0])
+        maker = producer(facts, fact.scope, operand(maker))
     return maker
 
 

@@ -7,7 +7,7 @@ from math import isfinite
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import connected, numbers, whole
+from onnxscope.checks._walk import connected, numbers, operand, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
 
@@ -327,6 +327,6 @@ def _scale_of(facts: Facts, fact: NodeFact, index: int) -> tuple[float, ...] | N
     node = facts.scopes[fact.scope].graph.producers.get(fact.node.inputs[index])
     if node is None or node.op != "DequantizeLinear":
         return None
-    if index == 2 and facts.value(node.inputs[0], fact.scope).dtype != dtypes.INT32:
+    if index == 2 and facts.value(operand(node), fact.scope).dtype != dtypes.INT32:
         return None
     return numbers(facts, NodeFact(node, fact.scope, None, fact.inferred, True, node.label), 1)

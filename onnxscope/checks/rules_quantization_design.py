@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import nodes, numbers, producer, tensor, whole
+from onnxscope.checks._walk import nodes, numbers, operand, producer, tensor, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
 from onnxscope.checks.rules_quantization import quantizers
@@ -41,14 +41,14 @@ def wrong_axis(facts: Facts) -> Iterator[Finding]:
         maker = producer(facts, fact.scope, fact.node.inputs[1]) if len(fact.node.inputs) > 1 else None
         if maker is None or maker.op != "DequantizeLinear" or whole(maker.attribute("block_size"), 0):
             continue
-        shape = facts.value(maker.inputs[0], fact.scope).shape
+        shape = facts.value(operand(maker), fact.scope).shape
         scale = numbers(facts, inner(fact, maker), 1)
         if shape is None or not scale or len(scale) == 1:
             continue
         axis, wanted = whole(maker.attribute("axis"), 1) % len(shape), _output_axis(fact, len(shape))
         if axis != wanted:
             message = (
-                f"weight {maker.inputs[0]} has scales along axis {axis}, outputs lie along axis {wanted}"
+                f"weight {operand(maker)} has scales along axis {axis}, outputs lie along axis {wanted}"
             )
             yield wrong_axis.finding(
                 fact.label, message, "quantize it along the outputs", axis=axis, wanted=wanted
@@ -149,7 +149,7 @@ def _byte_operands(facts: Facts, fact: NodeFact) -> tuple[ValueFact, ValueFact] 
         names = [fact.node.inputs[index] for index in places]
     elif fact.node.op in HEAVY and len(fact.node.inputs) > 1:
         makers = [producer(facts, fact.scope, name) for name in fact.node.inputs[:2]]
-        names = [node.inputs[0] for node in makers if node is not None and node.op == "DequantizeLinear"]
+        names = [operand(node) for node in makers if node is not None and node.op == "DequantizeLinear"]
     else:
         return None
     if len(names) != 2:
@@ -195,9 +195,9 @@ def depthwise_one_scale(facts: Facts) -> Iterator[Finding]:
         maker = producer(facts, fact.scope, fact.node.inputs[1]) if len(fact.node.inputs) > 1 else None
         if maker is None or maker.op != "DequantizeLinear" or whole(fact.node.attribute("group"), 1) < 2:
             continue
-        shape, scale = facts.value(maker.inputs[0], fact.scope).shape, numbers(facts, inner(fact, maker), 1)
+        shape, scale = facts.value(operand(maker), fact.scope).shape, numbers(facts, inner(fact, maker), 1)
         if shape is not None and len(shape) > 2 and shape[1] == 1 and scale is not None and len(scale) == 1:
-            message = f"one scale for the {shape[0]} depthwise filters of {maker.inputs[0]}"
+            message = f"one scale for the {shape[0]} depthwise filters of {operand(maker)}"
             yield depthwise_one_scale.finding(fact.label, message, "quantize it per channel")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnxscope import dtypes
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import items, nodes, producer, tensor, whole
+from onnxscope.checks._walk import items, nodes, operand, producer, tensor, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.registry import check
 from onnxscope.checks.rules_quantization import QDQ, quantizers
@@ -102,7 +102,7 @@ def _dequantized(facts: Facts, fact: NodeFact, node: Node | None) -> bool:
             return True
         if node.op not in ("Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"):
             return False
-        node = producer(facts, fact.scope, node.inputs[0])
+        node = producer(facts, fact.scope, operand(node))
     return False
 
 

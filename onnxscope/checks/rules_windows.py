@@ -13,6 +13,7 @@ from onnxscope.checks._walk import (
     connected,
     dense,
     items,
+    operand,
     producer,
     spatial,
 )
@@ -100,7 +101,7 @@ def _appended(facts: Facts, fact: NodeFact, axis: int, window: Window) -> int:
     node = producer(facts, fact.scope, fact.node.inputs[0])
     if node is None or node.op != "Pad" or window.channels_last:
         return 0
-    given = node.attribute("pads") or items(facts, fact.scope, node.inputs[1] if len(node.inputs) > 1 else "")
+    given = node.attribute("pads") or items(facts, fact.scope, operand(node, 1))
     ends = given[len(given) // 2 :][2:] if isinstance(given, tuple) else ()
     found = ends[axis] if axis < len(ends) == len(window.kernel) else 0
     return max(found, 0) if isinstance(found, int) else 0

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import gcd
 
 from onnxscope.analysis.facts import Facts, NodeFact
-from onnxscope.checks._walk import by, by_place, next_layer, nodes, whole
+from onnxscope.checks._walk import by, by_place, next_layer, nodes, operand, whole
 from onnxscope.checks.finding import Finding
 from onnxscope.checks.places import several
 from onnxscope.checks.registry import check
@@ -305,7 +305,7 @@ def linear_chain(facts: Facts) -> Iterator[Finding]:
     places = by_place(facts)
     for fact in nodes(facts, "Conv"):
         after = next_layer(facts, places, fact)
-        if after is None or after.node.op != "Conv" or after.node.inputs[0] not in fact.node.outputs:
+        if after is None or after.node.op != "Conv" or operand(after.node) not in fact.node.outputs:
             continue
         first, second, window = _plain_shape(facts, fact), _plain_shape(facts, after), after.inferred.window
         if first is None or second is None or window is None or set(window.strides) != {1}:

@@ -69,3 +69,17 @@ def test_nodes_that_lack_inputs_or_outputs(inputs, outputs):
         found = failures(loads(model.SerializeToString(), "bad.onnx"), targets=("openvino", "coreml"))
         failed |= {op: found} if found else {}
     assert failed == {}
+
+
+def test_permutations_and_makers_of_damaged_files():
+    """An axis beyond the shape; a layer whose weight comes through a Reshape without inputs."""
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [2, 2]) for name in "xy"]
+    node = onnx.helper.make_node
+    graphs = [
+        [node("Transpose", ["x"], ["y"], perm=[0, 77])],
+        [node("Reshape", [], ["w"]), node("MatMul", ["x", "w"], ["h"]), node("QGemm", ["h"], ["y"])],
+    ]
+    for nodes in graphs:
+        graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:])
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
+        assert failures(loads(model.SerializeToString(), "bad.onnx")) == []
