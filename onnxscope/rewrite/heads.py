@@ -48,7 +48,7 @@ class HeadLayer(NamedTuple):
 
 def find(facts: Facts, params: Params, form: str = "conv", size: str = "dynamic") -> tuple[HeadLayer, ...]:
     """The verdict on every fully connected layer, in execution order, for a conversion so asked for."""
-    connected = [fact for fact in facts.nodes() if is_fully_connected(facts, fact)]
+    connected = [fact for fact in facts.nodes() if fact.node.outputs and is_fully_connected(facts, fact)]
     if not connected:
         return ()
     unfit = {fact.node.index: why for fact in connected if not fact.scope and (why := _unfit(facts, fact))}

@@ -83,3 +83,12 @@ def test_permutations_and_makers_of_damaged_files():
         graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:])
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 21)])
         assert failures(loads(model.SerializeToString(), "bad.onnx")) == []
+
+
+def test_a_fully_connected_layer_without_outputs():
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1, 2, 3, 3]) for name in "xy"]
+    weight = onnx.helper.make_tensor("w", 1, [18, 1], [1.0] * 18)
+    nodes = [onnx.helper.make_node("Flatten", ["x"], ["f"]), onnx.helper.make_node("Gemm", ["f", "w"], [])]
+    graph = onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    assert failures(loads(model.SerializeToString(), "bad.onnx")) == []
