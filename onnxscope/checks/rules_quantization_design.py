@@ -47,9 +47,7 @@ def wrong_axis(facts: Facts) -> Iterator[Finding]:
             continue
         axis, wanted = whole(maker.attribute("axis"), 1) % len(shape), _output_axis(fact, len(shape))
         if axis != wanted:
-            message = (
-                f"weight {operand(maker)} has scales along axis {axis}, outputs lie along axis {wanted}"
-            )
+            message = f"weight {operand(maker)} has scales along axis {axis}, outputs lie along axis {wanted}"
             yield wrong_axis.finding(
                 fact.label, message, "quantize it along the outputs", axis=axis, wanted=wanted
             )

@@ -20,6 +20,7 @@ from onnxscope.analysis.shapes import infer
 from onnxscope.graph import Model
 from onnxscope.proof import jitter
 from onnxscope.proof.extract import cut, runnable
+from onnxscope.proof.interface import fed
 from onnxscope.proof.limits import FLOAT32, Arithmetic, Comparison, compare
 from onnxscope.proof.links import HeadLink
 from onnxscope.proof.windows import windows
@@ -141,6 +142,14 @@ def common_check(
             cells_of_map, Comparison(cells_of_map, inf, inf, 0.0), "the original has no map there"
         )
     return _judged((front, back), over_all, results, len(window), seed, arithmetic, cells_of_map, quantized)
+
+
+def own_maps(
+    original: Model, image: str, feeds: Mapping[str, Array], maps: Sequence[str], runner: Runner, folder: str
+) -> dict[str, Array]:
+    """The original's own maps of a larger image. Raises RuntimeFailure where it doesn't run at that size."""
+    part = cut(original, {image: _code(feeds[image])}, maps)
+    return runner.run(runnable(part, folder), {name: feeds[name] for name in fed(part)}, list(maps))
 
 
 def _judged(

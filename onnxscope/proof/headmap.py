@@ -31,7 +31,7 @@ def values(pair: Pair, trial: Drawn, notes: list[str]) -> list[dict[str, Any]]:
     setting = pair.setting
     found = larger.small_cells(setting)
     own = trial.candidate.get(found[0].read_map) if found else None
-    if found is None or found[0].several or setting.common or not isinstance(own, np.ndarray):
+    if found is None or setting.common or not isinstance(own, np.ndarray):
         return []
     head, size = found
     wanted = [name for name in local.names(setting.steps) if name != head.read_map]
@@ -42,6 +42,9 @@ def values(pair: Pair, trial: Drawn, notes: list[str]) -> list[dict[str, Any]]:
         if not any(step.name == name and step.output in names for step in setting.steps)
     ]
     where = f"a map of {larger.shown(size)} cells"
+    if not names or head.several:
+        notes.append(f"large weights: the head reads more than one map, so it was not compared on {where}")
+        return []
     given = enlarged(own, size, setting.request.seed)
     part = cut(setting.candidate, {head.read_map: dtypes.BY_NAME[own.dtype.name].code}, names)
     pair.relieve()  # an exact check's session maps the same weights

@@ -174,8 +174,30 @@ def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -
     except (RuntimeFailure, UsageError) as error:
         if not pair.second.worker.alive:
             raise
-        notes.append(f"not run at {shown(larger.size)}: {error.message}")
-        return ()
+        own = _refusal(pair, larger, native)
+        if own is None:
+            notes.append(f"not run at {shown(larger.size)}: {error.message}")
+            return ()
+        notes.append(f"the candidate doesn't run at {shown(larger.size)}: {own.message}")
+        return (DenseResult(larger.size, 0, inf, 0.0, None, False, inf, "it must run there"),)
+
+
+def _refusal(pair: Pair, larger: Larger, native: Draw) -> RuntimeFailure | None:
+    """Why the candidate doesn't run at the larger size; None where it does.
+
+    Nor is it to blame where the original's layers in front of the heads don't run there either.
+    """
+    setting, given = pair.setting, feeds(pair, larger, native)
+    try:
+        pair.candidate(given, list(setting.interface.outputs), pair.level)
+    except RuntimeFailure as error:
+        maps = list(dict.fromkeys(head.feature_map for head in setting.heads))
+        try:
+            dense.own_maps(setting.original, larger.image, given, maps, pair.first, setting.folder)
+        except RuntimeFailure:
+            return None
+        return error
+    return None
 
 
 def _shared_scale(pair: Pair) -> str:

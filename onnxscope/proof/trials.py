@@ -138,7 +138,7 @@ def _both(pair: Pair, feeds: Feeds, names: list[str]) -> tuple[dict[str, Any], d
 def compared(pair: Pair) -> Outcome:
     """Run and compare every trial. Raises RuntimeFailure where the runtime can't."""
     names = list(pair.setting.interface.outputs)
-    drawn = _drawn(pair, planned(pair))
+    drawn, refused = _drawn(pair, planned(pair))
     values = sum(_size(trial.original[name]) for trial in drawn for name in names)
     tallies = {name: Tally(name) for name in names}
     bounds = _Limits(pair, drawn, names, max(1, values))
@@ -149,29 +149,42 @@ def compared(pair: Pair) -> Outcome:
             tallies[name].limit_from = source
             tallies[name].add(trial.original[name], trial.candidate[name], limit)
         shares.append(max((tally.result().would_pass_at for tally in tallies.values()), default=0.0))
+    for tally in tallies.values() if refused else ():
+        tally.differs = tally.differs or refused
     worst = shares.index(max(shares)) if shares else 0
     trials = tuple(Trial(t.draw.seed, t.draw.family, dict(t.draw.shapes)) for t in drawn)
     return Outcome(trials, tuple(tally.result() for tally in tallies.values()), tuple(drawn), values, worst)
 
 
-def _drawn(pair: Pair, draws: Sequence[Draw]) -> list[Drawn]:
+def _drawn(pair: Pair, draws: Sequence[Draw]) -> tuple[list[Drawn], str]:
     """Both models on every draw, one model after the other: only one has its weights in memory.
 
-    Where a declared batch symbol is in truth baked into the graph, only the batches that run are kept.
+    Where a declared batch symbol is in truth baked into the original, only the batches that run are kept.
+    Also what to say of a draw that the original takes and the candidate refuses; "" where there is none.
     """
     setting = pair.setting
     feeds = [inputs.feeds(draw, setting.inputs, setting.ranges) for draw in draws]
     asked = _asked(pair, _watched(pair, setting.original))
     left = _outputs(pair, pair.original, draws, feeds, asked)
-    kept = [place for place, found in enumerate(left) if found is not None]
+    kept = [place for place, found in enumerate(left) if not isinstance(found, RuntimeFailure)]
     draws, feeds = [draws[place] for place in kept], [feeds[place] for place in kept]
     names = _watched(pair, setting.candidate)
     if setting.heavy and len(setting.heads) <= HEADS and not setting.common:
         names = list(dict.fromkeys([*names, *local.names(setting.steps, setting.heads)]))
     right = _outputs(pair, pair.candidate, draws, feeds, _asked(pair, names))
-    right = [None if values is None else setting.at_common(values) for values in right]
-    rows = zip(draws, feeds, [left[place] for place in kept], right, strict=True)
-    return [Drawn(draw, fed, a, b) for draw, fed, a, b in rows if a is not None and b is not None]
+    drawn, refused = [], ""
+    for draw, fed, place, values in zip(draws, feeds, kept, right, strict=True):
+        own = left[place]
+        if isinstance(values, RuntimeFailure):
+            refused = refused or _refusal(draw, values)
+        elif not isinstance(own, RuntimeFailure):
+            drawn.append(Drawn(draw, fed, own, setting.at_common(values)))
+    return drawn, refused
+
+
+def _refusal(draw: Draw, error: RuntimeFailure) -> str:
+    given = ", ".join(f"{name} {list(shape)}" for name, shape in draw.shapes.items())
+    return f"the candidate doesn't run on {given}, the original does ({error.message})"
 
 
 def _watched(pair: Pair, model: Model) -> list[str]:
@@ -215,17 +228,18 @@ def _outputs(
     draws: Sequence[Draw],
     feeds: Sequence[Feeds],
     asked: _Asked,
-) -> list[dict[str, Any] | None]:
-    """Values of every draw; None for a draw whose shapes the model refuses, where it takes others.
+) -> list[dict[str, Any] | RuntimeFailure]:
+    """Values of every draw; the error for a draw whose shapes the model refuses, where it takes others.
 
     Raises RuntimeFailure where it takes none, where a file of the user's doesn't run, or after a crash.
     """
-    found: list[dict[str, Any] | None] = []
+    found: list[dict[str, Any] | RuntimeFailure] = []
     taken: dict[tuple[object, ...], RuntimeFailure | None] = {}
     for draw, values in zip(draws, feeds, strict=True):
         pair.setting.progress(f"{draw.family}, seed {draw.seed}")
-        if taken.get(draw.key) is not None:
-            found.append(None)
+        known = taken.get(draw.key)
+        if known is not None:
+            found.append(known)
             continue
         try:
             names = [*asked.names, *asked.first]
@@ -234,15 +248,15 @@ def _outputs(
             if draw.key in taken or draw.given or not pair.first.worker.alive:
                 raise
             taken[draw.key] = error
-            found.append(None)
+            found.append(error)
         else:
             taken[draw.key] = None
         if asked.first:
             asked = _Asked(asked.names, [], [])
             pair.relieve()  # the next draw's session is another one
     pair.relieve()
-    refused = [error for error in taken.values() if error is not None]
-    if refused and all(answer is None for answer in found):
+    refused = [answer for answer in found if isinstance(answer, RuntimeFailure)]
+    if refused and len(refused) == len(found):
         raise refused[0]
     return found
 
