@@ -320,8 +320,8 @@ def unknown_ops(facts: Facts, target: str) -> Iterator[Finding]:
 
     What it flags:
         Nodes that neither the installed onnxruntime's kernels nor the target's table or list speak of: custom
-        domains, ops or versions newer than the table. Ops that onnxruntime expands into others, and calls of
-        the model's own functions, are left out.
+        domains, ops or versions newer than the table, those in the bodies of the model's own functions
+        included. Ops that onnxruntime expands into others are left out.
 
     Why it matters:
         OX702 and OX703 say nothing of them, which is no promise that they run there.
@@ -343,11 +343,9 @@ def unknown_ops(facts: Facts, target: str) -> Iterator[Finding]:
     goal = targets_known.find(target)
     if goal is None:
         return
-    own = {(domain_of(function.domain), function.name) for function in facts.model.functions}
     found: dict[str, int] = {}
-    for fact in targets.computed(facts):
-        op, domain = fact.node.op, domain_of(fact.node.domain)
-        expanded = (domain, op) in own or (not domain and op in targets.EXPANDED)
+    for fact in targets.running(facts):
+        expanded = not domain_of(fact.node.domain) and fact.node.op in targets.EXPANDED
         if not expanded and targets.refusal(facts, fact, goal) is None:
             name = targets.named(facts, fact, goal)
             found[name] = found.get(name, 0) + 1

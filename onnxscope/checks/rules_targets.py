@@ -100,7 +100,7 @@ def outside_target(facts: Facts, target: str) -> Iterator[Finding]:
     if goal is None or (known is not None and goal.provider in known.providers()):
         return  # a kernel registry that can be asked is OX701's
     found: dict[str, tuple[str, list[str]]] = {}
-    for fact in targets.computed(facts):
+    for fact in targets.running(facts):
         if domain_of(fact.node.domain):
             continue
         reason = targets.refusal(facts, fact, goal)

@@ -304,7 +304,12 @@ def computed(facts: Facts) -> list[NodeFact]:
     return [fact for fact in facts.main.nodes if not fact.folded and not _sizes(facts, fact)]
 
 
+def running(facts: Facts) -> list[NodeFact]:
+    """As `computed`, with the bodies of the model's own functions in place of their calls."""
+    return [s.fact for s in facts.steps() if not s.fact.folded and not _sizes(facts, s.fact)]
+
+
 def _sizes(facts: Facts, fact: NodeFact) -> bool:
     """Whether a node only computes sizes: its outputs are followed as content, not as maps."""
-    outputs = [facts.value(name) for name in fact.node.outputs if name]
+    outputs = [facts.value(name, fact.scope) for name in fact.node.outputs if name]
     return fact.node.op in ("Shape", "Size") or all(value.data is not None for value in outputs)

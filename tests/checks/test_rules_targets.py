@@ -300,3 +300,19 @@ def test_zero_points_name_the_target(kind, zero, why):
     """OX708."""
     messages = [finding.message for finding in found("OX708", "g " + PAIR.format(kind, zero), "tensorrt")]
     assert messages == ([] if why is None else [f"{why}: tensorrt quantizes symmetrically, to int8"])
+
+
+FUNCTION = """<ir_version: 10, opset_import: ["": 17, "my": 1]>
+g (float[1,4] x) => (float[1,4] y) { a = my.F (x) y = Relu (a) }
+<domain: "my", opset_import: ["": 17, "other": 1]> F (x) => (y) { z = Acosh (x) y = other.Op (z) }"""
+
+
+def test_bodies_of_functions_are_asked_of_a_target():
+    """OX702, OX718: onnxruntime runs the nodes of a body, not the call."""
+    model = loads(onnx.parser.parse_model(FUNCTION).SerializeToString())
+    context = Context(model, Settings(targets=("cuda",)))
+    (refused,) = run_rule(find("OX702"), context)
+    assert "Acosh" in refused.message
+    assert "F" in refused.where
+    (unknown,) = run_rule(find("OX718"), context)
+    assert any(name.startswith("other.Op") for name in unknown.data["ops"])
