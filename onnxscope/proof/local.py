@@ -126,12 +126,15 @@ def names(steps: Sequence[Step], heads: Sequence[HeadLink] = ()) -> tuple[str, .
 
 
 def pools(candidate: Model, head: HeadLink) -> list[Step]:
-    """The candidate's pool in front of a head; [] where there is none, or it can't be told."""
+    """The candidate's pool of floats in front of a head; [] where there is none, or it can't be told."""
     for node in candidate.graph.consumers.get(head.read_map, ()):
         if POOLS.get(node.op) == head.pool:
             return [Step(node.outputs[0], node.outputs[0], (head.read_map,), head=head)]
     name = head.pool_output  # of several nodes: a pool that an opset can't dilate
-    return [Step(name, name, (head.read_map,), head=head)] if name in candidate.graph.producers else []
+    made_by = candidate.graph.producers.get(name)
+    if made_by is None or made_by.op.startswith("QLinear"):  # which rounds what it makes to its own scale
+        return []
+    return [Step(name, name, (head.read_map,), head=head)]
 
 
 def _recomputable(facts: Facts, node: Node, tracked: Mapping[str, str]) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 17
 _FC = frozenset("Gemm MatMul FusedGemm FusedMatMul".split())
+_QUANTIZING = frozenset(("QuantizeLinear", "DequantizeLinear"))
 _INTEGERS = frozenset({dtypes.INT64, dtypes.INT32, dtypes.BOOL, dtypes.STRING})
 """Element types of shapes, indices and texts, which are no weights."""
 
@@ -79,6 +80,7 @@ def compare(original: Model, candidate: Model, heads: Sequence[HeadLink], runner
     for name, kind in _stored(original, candidate, frozenset(marks) | _consumed(original, candidate, heads)):
         stays = bool(heads) and name in candidate.graph.initializers and name not in turned
         marks[name] = "changed" if stays and kind == "permuted" else kind
+    marks.update(_rescaled(original, candidate) if heads else ())
     kinds = list(marks.values())
     counts = WeightCounts(kinds.count("identical"), kinds.count("permuted"), kinds.count("changed"))
     changed = tuple(name for name, kind in marks.items() if kind == "changed")
@@ -97,6 +99,22 @@ def _consumed(original: Model, candidate: Model, heads: Sequence[HeadLink]) -> s
     read = [move.original for move in moves] + [_unread(original, layer) for layer in layers]
     names = sources(original, [name for name in read if name])
     return {name for name in names if name in made or name not in candidate.graph.initializers}
+
+
+def _rescaled(original: Model, candidate: Model) -> Iterator[tuple[str, str]]:
+    """Scales and zero points that a quantization of a conversion no longer reads, with other numbers instead.
+
+    A small change of a scale hides inside the steps of the outputs.
+    """
+    for node in candidate.graph.nodes:
+        twin = original.graph.producers.get(node.outputs[0]) if node.outputs else None
+        if twin is None or twin.op != node.op or node.op not in _QUANTIZING:
+            continue
+        for before, after in zip(twin.inputs[1:3], node.inputs[1:3], strict=False):
+            pair = original.graph.initializers.get(before), candidate.graph.initializers.get(after)
+            held = [bytes(t.storage.view()) for t in pair if t is not None and t.storage is not None]
+            if before != after and len(held) == 2 and held[0] != held[1]:
+                yield before, "changed"
 
 
 def _unread(model: Model, layer: LayerLink) -> str:

@@ -1,0 +1,89 @@
+"""A quantization in front of a head whose scale is another one: a change too small for outputs to show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import onnxscope
+
+
+@pytest.fixture
+def original(tmp_path: Path) -> Path:
+    """x > quantize > dequantize > global pool > flatten > Gemm."""
+    draw = np.random.default_rng(3)
+    tensors = [
+        numpy_helper.from_array(np.float32(0.05), "s"),
+        numpy_helper.from_array(np.uint8(128), "z"),
+        numpy_helper.from_array(draw.standard_normal((4, 3)).astype(np.float32), "w"),
+    ]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="quantize"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="dequantize"),
+        helper.make_node("GlobalAveragePool", ["d"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name="flatten"),
+        helper.make_node("Gemm", ["f", "w"], ["y"], name="fc", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", 1, [1, 3, 6, 6])],
+        [helper.make_tensor_value_info("y", 1, [1, 4])],
+        tensors,
+    )
+    path = tmp_path / "original.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.0005])
+@pytest.mark.parametrize("node", ["quantize", "dequantize"])
+def test_another_scale_is_a_changed_weight(original: Path, tmp_path: Path, node: str, factor: float) -> None:
+    converted = tmp_path / "converted.onnx"
+    onnxscope.convert(original, converted, verify=False)
+    model = onnx.load(converted)
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.05 * factor), "s2"))
+    (found,) = [each for each in model.graph.node if each.name == node]
+    found.input[1] = "s2"
+    onnx.save(model, converted)
+    proof = onnxscope.verify(original, converted).document
+    if factor == 1.0:  # the same number under another name
+        assert proof["equivalent"], proof
+    else:
+        assert (proof["equivalent"], proof["reason"]) == (False, "weights")
+        assert "weights changed: s" in proof["notes"]
+
+
+def test_a_pool_of_integers_in_front_of_a_denser_map_is_no_mean_of_floats(tmp_path: Path) -> None:
+    """QLinearGlobalAveragePool rounds its mean to a scale of its own; the whole head is compared in steps."""
+    draw = np.random.default_rng(5)
+    tensors = [
+        numpy_helper.from_array(np.float32(0.05), "s"),
+        numpy_helper.from_array(np.uint8(128), "z"),
+        numpy_helper.from_array(draw.integers(0, 255, (3, 4)).astype(np.uint8), "w"),
+    ]
+    microsoft = {"domain": "com.microsoft"}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="quantize"),
+        helper.make_node(
+            "QLinearGlobalAveragePool", ["q", "s", "z", "s", "z"], ["p"], name="pool", **microsoft
+        ),
+        helper.make_node("Flatten", ["p"], ["f"], name="flatten"),
+        helper.make_node("QLinearMatMul", ["f", "s", "z", "w", "s", "z", "s", "z"], ["m"], name="fc"),
+        helper.make_node("DequantizeLinear", ["m", "s", "z"], ["y"], name="dequantize"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", 1, [1, 3, 6, 6])],
+        [helper.make_tensor_value_info("y", 1, [1, 4])],
+        tensors,
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    original = tmp_path / "original.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), original)
+    assert onnxscope.convert(original, tmp_path / "converted.onnx", stride=1).proof
