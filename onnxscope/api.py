@@ -136,8 +136,7 @@ def convert(
         raise nothing_converts(_plan_of(planned, None))
     if verify:
         try:
-            _check_runtime(provider)
-            _check_runnable(converted, provider)
+            _check_runtime(converted, provider)
         except RuntimeFailure as error:
             _keep(_impossible(error, model.path, target), target)
             raise
@@ -290,37 +289,28 @@ def _check_weights(model: Model) -> None:
             raise kind(f"tensor {tensor.name!r}: {text}", where=model.path)
 
 
-_UNPROVED = "or skip the proof (--no-verify, verify=False)"
-
-
-def _check_runtime(provider: str) -> None:
-    """Raise UsageError for an unknown provider, RuntimeFailure for a missing one, before anything is done."""
+def _check_runtime(model: Model, provider: str) -> None:
+    """Raise UsageError for an unknown provider, RuntimeFailure for one that is missing or unfit."""
+    from onnxscope.proof.halves import holds_bfloat16
     from onnxscope.runtime import parse_pair, resolved
 
+    pair = parse_pair(provider)
     try:
-        for one in parse_pair(provider):
+        for one in pair:
             resolved(one)
     except RuntimeFailure as error:
         raise _hinted(error) from None
-
-
-def _check_runnable(model: Model, provider: str) -> None:
-    """Raise RuntimeFailure for a model that the provider has no kernels for."""
-    from onnxscope.proof.halves import holds_bfloat16
-    from onnxscope.runtime import parse_pair
-
-    if all(one.on_cpu for one in parse_pair(provider)) and holds_bfloat16(model):
+    if all(one.on_cpu for one in pair) and holds_bfloat16(model):
         raise RuntimeFailure(
             "the proof could not be done: onnxruntime's CPU provider has no bfloat16 kernels",
             where=model.path,
-            help="--no-verify (verify=False) writes the file, for providers that have; `onnxscope verify` "
-            "then compares the float32 twins of both",
+            help="--no-verify (verify=False) writes the file, for providers that have them",
         )
 
 
 def _hinted(error: RuntimeFailure) -> RuntimeFailure:
     """The same failure, saying that a conversion needs no runtime."""
-    text = f"{error.help}, {_UNPROVED}" if error.help else _UNPROVED.removeprefix("or ")
+    text = (f"{error.help}, or " if error.help else "") + "skip the proof (--no-verify, verify=False)"
     return RuntimeFailure(error.message, where=error.where, help=text)
 
 
@@ -328,8 +318,7 @@ def _proved(planned: Planned, path: str, target: str, provider: str, progress: P
     """The verification of a finished file; where it fails its document goes to `<target>.proof.json`."""
     from onnxscope.proof.result import Request
 
-    options = planned.options
-    original = planned.model.path
+    original, options = planned.model.path, planned.options
     request = Request(original, path, (provider,), trials=1, shapes=options.shapes, dims=options.dims)
     try:
         proof = _verified(request, target, progress)

@@ -243,8 +243,7 @@ class Graph:
     @cached_property
     def captured(self) -> dict[int, tuple[str, ...]]:
         """Index of each node that holds graphs -> the names that these read from the graphs around them."""
-        found = {node.index: captures(node) for node in self.holders}
-        return {index: names for index, names in found.items() if names}
+        return {node.index: names for node in self.holders if (names := captures(node))}
 
     @cached_property
     def holders(self) -> tuple[Node, ...]:
@@ -257,9 +256,7 @@ class Graph:
     def labels(self) -> tuple[str, ...]:
         """For people, one per node: its label; of nodes that share one, each gets its place: `conv#3`."""
         given = [node.label for node in self.nodes]
-        if len(set(given)) == len(given):
-            return tuple(given)
-        return _unique(given)
+        return tuple(given) if len(set(given)) == len(given) else _unique(given)
 
     @cached_property
     def order(self) -> tuple[Node, ...]:
@@ -343,9 +340,8 @@ def captures(node: Node) -> tuple[str, ...]:
     for _, graph in node.subgraphs():
         known = {value.name for value in graph.inputs} | set(graph.initializers)
         for inner in graph.nodes:
-            for name in (*inner.inputs, *captures(inner)):
-                if name and name not in known:
-                    found[name] = None
+            read = (*inner.inputs, *captures(inner))
+            found.update((name, None) for name in read if name and name not in known)
             known.update(inner.outputs)
         found.update((value.name, None) for value in graph.outputs if value.name not in known)
     return tuple(found)

@@ -14,15 +14,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnxscope.complaints import plain
 from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.files.write import dumps
 from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
-
-if TYPE_CHECKING:
-    from importlib.metadata import Distribution
+from onnxscope.packages import conflict, packages
 
 INSTALL = "pip install 'onnxscope[cpu]'"
 
@@ -204,35 +202,6 @@ def _own_temporary_folder(wanted: bool) -> Iterator[None]:
                 del os.environ["TMPDIR"]
             else:
                 os.environ["TMPDIR"] = before
-
-
-def packages() -> tuple[str, ...]:
-    """The installed distributions of the module `onnxruntime`, with versions; more than one is a mistake."""
-    from importlib.metadata import distributions
-
-    found = {each.name: f"{each.name} {each.version}" for each in distributions() if _brings(each)}
-    return tuple(found[name] for name in sorted(found))
-
-
-def _brings(package: Distribution) -> bool:
-    """Whether an installed package holds the module `onnxruntime`."""
-    modules = package.read_text("top_level.txt")
-    if modules is not None:
-        return "onnxruntime" in modules.split()
-    return "\nonnxruntime/" in "\n" + (package.read_text("RECORD") or "")
-
-
-def conflict(installed: tuple[str, ...]) -> str:
-    """What is wrong where several `packages` write the same module, and what to do; else "".
-
-    >>> conflict(("onnxruntime 1.32.0",))
-    ''
-    """
-    if len(installed) < 2:
-        return ""
-    names = " ".join(package.partition(" ")[0] for package in installed)
-    both = " and ".join(installed)
-    return f"{both} overwrite each other's files: pip uninstall {names}, then install the one wanted"
 
 
 def version() -> str:

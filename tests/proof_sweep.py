@@ -269,7 +269,7 @@ def main() -> None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         print(f"seed {given.seed}", file=sys.stderr)
         log = Log(given.out)
-        proving.Worker = Shared  # type: ignore[misc, assignment]
+        proving.Worker = Shared  # type: ignore[misc, assignment]  # one worker for all
         for name, path in graphs(given):
             with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
                 print(name, file=sys.stderr, flush=True)

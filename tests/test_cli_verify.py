@@ -234,7 +234,7 @@ def test_providers_list_what_works(run):
 
 def test_providers_name_two_wheels_of_one_module(run, monkeypatch):
     monkeypatch.setattr(
-        "onnxscope.runtime.packages", lambda: ("onnxruntime 1.32.0", "onnxruntime-gpu 1.31.1")
+        "onnxscope.packages.packages", lambda: ("onnxruntime 1.32.0", "onnxruntime-gpu 1.31.1")
     )
     code, out, _ = run("providers")
     assert code == 0

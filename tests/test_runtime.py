@@ -7,6 +7,7 @@ import pytest
 
 from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure, UsageError
+from onnxscope.packages import packages
 
 F32_ON_CPU_AND_GPU = (
     '{"CPU": {"INFERENCE_PRECISION_HINT": "f32"}, "GPU": {"INFERENCE_PRECISION_HINT": "f32"}}'
@@ -108,7 +109,7 @@ def test_two_wheels_of_one_module_are_named(monkeypatch):
         package("other", "1.0", RECORD="other/onnxruntime/x.py,,\n"),
     ]
     monkeypatch.setattr("importlib.metadata.distributions", lambda: [*both, both[0]])
-    assert runtime.packages() == ("onnxruntime 1.32.0", "onnxruntime-gpu 1.31.1")
+    assert packages() == ("onnxruntime 1.32.0", "onnxruntime-gpu 1.31.1")
     assert runtime.version() == f"onnxruntime {onnxruntime.__version__}"  # what is really imported
     with pytest.raises(
         RuntimeFailure, match="pip uninstall onnxruntime onnxruntime-gpu, then install the one"

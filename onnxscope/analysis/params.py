@@ -9,10 +9,8 @@ Identity, ...) belongs to the layer at the end of the chain.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
-from math import prod
 from typing import NamedTuple, TypeAlias
 
 from onnxscope import dtypes
@@ -107,22 +105,12 @@ def count(facts: Facts) -> Params:
         else:
             found[fact.scope, fact.node.index] = fact, parameters
     found = {key: (fact, (*own, *moved.get(key, ()))) for key, (fact, own) in found.items()}
-    users = _sharing(found.values())
+    users: dict[tuple[str, str] | int, list[str]] = {}
+    for fact, parameters in found.values():
+        for parameter in parameters:
+            users.setdefault(parameter.key, []).append(fact.label)
     layers = {key: _layer(fact, parameters, users) for key, (fact, parameters) in found.items()}
     return _totals(found, layers)
-
-
-def _sharing(
-    found: Iterable[tuple[NodeFact, tuple[Parameter, ...]]],
-) -> dict[tuple[str, str] | int, list[str]]:
-    """Labels of the layers that use it, for every parameter that several use."""
-    uses = Counter([parameter.key for _, parameters in found for parameter in parameters])
-    users: dict[tuple[str, str] | int, list[str]] = {key: [] for key, count in uses.items() if count > 1}
-    for fact, parameters in found if users else ():
-        for parameter in parameters:
-            if parameter.key in users:
-                users[parameter.key].append(fact.label)
-    return users
 
 
 def _biased_layer(facts: Facts, fact: NodeFact, parameters: tuple[Parameter, ...]) -> Key | None:
@@ -157,7 +145,6 @@ def _totals(
 ) -> Params:
     stored = {p.key: p for _, parameters in found.values() for p in parameters}
     learned = [p for p in stored.values() if p.role != STATISTIC]
-    buffers = [p.elements for p in stored.values() if p.role == STATISTIC]
     by_kind: dict[str, Size] = {}
     for key, layer in layers.items():
         kind = kind_of(found[key][0])
@@ -174,7 +161,7 @@ def _totals(
         layers=layers,
         total=total,
         trainable=trainable,
-        buffers=sum(buffers, 0),
+        buffers=sum([p.elements for p in stored.values() if p.role == STATISTIC], 0),
         by_kind=dict(sorted(by_kind.items())),
         weight_bytes=sum(by_dtype.values()),
         bytes_by_dtype=dict(sorted(by_dtype.items())),
@@ -209,8 +196,8 @@ def _parameters(facts: Facts, fact: NodeFact) -> Iterator[Parameter]:
         role = WEIGHT if roles is None else roles.get(index)
         if role is None:
             continue
-        name, tensor = fact.node.inputs[index], value.tensor
-        direct = tensor and (Parameter(id(tensor), name, role, tensor.dims, tensor.dtype, prod(tensor.dims)),)
+        name = fact.node.inputs[index]
+        direct = value.tensor and (_parameter(value.tensor, name, role),)
         for parameter in direct or trace(facts, fact.scope, name, role):
             if parameter.key not in seen and (roles is not None or _learnable(parameter)):
                 seen.add(parameter.key)
@@ -306,8 +293,9 @@ def _layer(
     fact: NodeFact, parameters: tuple[Parameter, ...], users: dict[tuple[str, str] | int, list[str]]
 ) -> LayerParams:
     shared: dict[str, None] = {}
-    for parameter in parameters if users else ():
-        shared.update((label, None) for label in users.get(parameter.key, ()) if label != fact.label)
+    for parameter in parameters:
+        if len(users[parameter.key]) > 1:
+            shared.update((label, None) for label in users[parameter.key] if label != fact.label)
     weight, bias, statistics, dtype, stored = _sums(
         tuple([(p.role, p.elements, p.dtype) for p in parameters])
     )

@@ -147,9 +147,10 @@ def providers(settings: Settings, /, form: str, timeout: float) -> None:
     from onnxscope.cli.output import color, deliver, width
     from onnxscope.cli.progress import working
     from onnxscope.documents.providers import providers as documented
+    from onnxscope.packages import packages
 
     with working("trying each provider", quiet=settings.quiet):
-        document = documented(runtime.version(), runtime.packages(), runtime.providers(timeout))
+        document = documented(runtime.version(), packages(), runtime.providers(timeout))
     if form == "json":
         from onnxscope.render.json import json
 

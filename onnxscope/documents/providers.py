@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
-from onnxscope.runtime import Support, conflict
+from onnxscope.packages import conflict
+from onnxscope.runtime import Support
 
 PROVIDERS = "onnxscope.providers/1"
 """Name and version of the document; the number grows when a key changes its meaning or goes."""

@@ -175,28 +175,20 @@ def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -
         if not pair.second.worker.alive:
             raise
         own = _refusal(pair, larger, native)
-        if own is None:
-            notes.append(f"not run at {shown(larger.size)}: {error.message}")
-            return ()
-        notes.append(f"the candidate doesn't run at {shown(larger.size)}: {own.message}")
-        return (DenseResult(larger.size, 0, inf, 0.0, None, False, inf, "it must run there"),)
+        notes.append(f"not run at {shown(larger.size)}: {(own or error).message}")
+        missed = DenseResult(larger.size, 0, inf, 0.0, None, False, inf, "where the original runs")
+        return () if own is None else (missed,)
 
 
 def _refusal(pair: Pair, larger: Larger, native: Draw) -> RuntimeFailure | None:
-    """Why the candidate doesn't run at the larger size; None where it does.
-
-    Nor is it to blame where the original's layers in front of the heads don't run there either.
-    """
+    """Why the candidate doesn't run at a larger size at which the original's layers in front of heads do."""
     setting, given = pair.setting, feeds(pair, larger, native)
     try:
         pair.candidate(given, list(setting.interface.outputs), pair.level)
     except RuntimeFailure as error:
         maps = list(dict.fromkeys(head.feature_map for head in setting.heads))
-        try:
-            dense.own_maps(setting.original, larger.image, given, maps, pair.first, setting.folder)
-        except RuntimeFailure:
-            return None
-        return error
+        runs = dense.front_runs(setting.original, larger.image, given, maps, pair.first, setting.folder)
+        return error if runs else None
     return None
 
 

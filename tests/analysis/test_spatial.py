@@ -47,8 +47,8 @@ def test_the_minimum_is_the_first_size_that_works() -> None:
     least = spatial(model).minimum_input["H"]
     assert least is not None
     sizes = [size for fact in infer(model).main.nodes for size in (fact.inferred.axes[0].value,)]
-    assert all(bind(size, {"H": least}) >= 1 for size in sizes)  # type: ignore[operator]
-    assert any(bind(size, {"H": least - 1}) < 1 for size in sizes)  # type: ignore[operator]
+    assert all(bind(size, {"H": least}) >= 1 for size in sizes)  # type: ignore[operator]  # all bound: numbers
+    assert any(bind(size, {"H": least - 1}) < 1 for size in sizes)  # type: ignore[operator]  # as above
 
 
 def test_maps_in_front_of_heads_are_listed_with_the_outputs() -> None:

@@ -160,4 +160,4 @@ def test_what_is_made_quickly_is_frozen_and_equal() -> None:
     read = model(1, PLAIN, PLAIN).graph.nodes[1]
     assert type(read) is Node
     with pytest.raises(AttributeError):
-        read.op = "Relu"  # type: ignore[misc]
+        read.op = "Relu"  # type: ignore[misc]  # as above

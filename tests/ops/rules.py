@@ -183,10 +183,10 @@ def attribute(name: str, value: object) -> Attribute:
         first = items[0] if items else 0
         lists = ((bytes, 8), (float, 6), (Tensor, 9))
         kind = next((number for cls, number in lists if isinstance(first, cls)), 7)
-        return Attribute(name, items, kind)  # type: ignore[arg-type]
+        return Attribute(name, items, kind)  # type: ignore[arg-type]  # items are of one kind
     kinds = ((int, 2), (float, 1), (bytes, 3), (Tensor, 4), (SparseTensor, 11), (Graph, 5), (Type, 13))
     kind = next(number for cls, number in kinds if isinstance(value, cls))
-    return Attribute(name, value, kind)  # type: ignore[arg-type]
+    return Attribute(name, value, kind)  # type: ignore[arg-type]  # from ONNX text
 
 
 def shape_text(shape: Sequence[Size] | None) -> str:
@@ -258,7 +258,7 @@ def measured(
     return [(shape_text(array.shape), str(array.dtype), array.reshape(-1).tolist()) for array in found]
 
 
-def _one_node(name, opset, names, feeds, attributes, outputs, domain) -> bytes:  # type: ignore[no-untyped-def]
+def _one_node(name, opset, names, feeds, attributes, outputs, domain) -> bytes:  # type: ignore[no-untyped-def]  # one caller
     import onnx
     from onnx import helper
 
@@ -278,7 +278,7 @@ def _one_node(name, opset, names, feeds, attributes, outputs, domain) -> bytes: 
     return onnx.shape_inference.infer_shapes(model).SerializeToString()
 
 
-def _ones(text: str):  # type: ignore[no-untyped-def]
+def _ones(text: str):  # type: ignore[no-untyped-def]  # nested lists
     import numpy as np
 
     if ":" in text:
@@ -293,10 +293,10 @@ def content(n: View, *, text: str = "") -> Inferred:
     """Test-only: a value whose content is written in symbols."""
     value = _evaluated(ast.parse(text, mode="eval").body)
     sizes = list_shape(value)
-    return one(sizes, dtypes.INT64, Data(sizes, tuple(flatten(value))))  # type: ignore[arg-type]
+    return one(sizes, dtypes.INT64, Data(sizes, tuple(flatten(value))))  # type: ignore[arg-type]  # numbers
 
 
-def _evaluated(tree: ast.expr):  # type: ignore[no-untyped-def]
+def _evaluated(tree: ast.expr):  # type: ignore[no-untyped-def]  # nested lists
     if isinstance(tree, ast.List):
         return [_evaluated(item) for item in tree.elts]
     if isinstance(tree, ast.Constant):

@@ -12,6 +12,17 @@ from onnx import helper, numpy_helper
 import onnxscope
 
 
+def saved(folder: Path, nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto]) -> Path:
+    """A net from images [1, 3, 6, 6] to 4 classes."""
+    images = helper.make_tensor_value_info("x", 1, [1, 3, 6, 6])
+    classes = helper.make_tensor_value_info("y", 1, [1, 4])
+    graph = helper.make_graph(nodes, "net", [images], [classes], tensors)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    path = folder / "original.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
     """x > quantize > dequantize > global pool > flatten > Gemm."""
@@ -28,16 +39,7 @@ def original(tmp_path: Path) -> Path:
         helper.make_node("Flatten", ["p"], ["f"], name="flatten"),
         helper.make_node("Gemm", ["f", "w"], ["y"], name="fc", transB=1),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", 1, [1, 3, 6, 6])],
-        [helper.make_tensor_value_info("y", 1, [1, 4])],
-        tensors,
-    )
-    path = tmp_path / "original.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
+    return saved(tmp_path, nodes, tensors)
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.0005])
@@ -76,14 +78,5 @@ def test_a_pool_of_integers_in_front_of_a_denser_map_is_no_mean_of_floats(tmp_pa
         helper.make_node("QLinearMatMul", ["f", "s", "z", "w", "s", "z", "s", "z"], ["m"], name="fc"),
         helper.make_node("DequantizeLinear", ["m", "s", "z"], ["y"], name="dequantize"),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", 1, [1, 3, 6, 6])],
-        [helper.make_tensor_value_info("y", 1, [1, 4])],
-        tensors,
-    )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    original = tmp_path / "original.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), original)
+    original = saved(tmp_path, nodes, tensors)
     assert onnxscope.convert(original, tmp_path / "converted.onnx", stride=1).proof

@@ -41,7 +41,7 @@ def built(name: str, **options: object) -> tuple[onnx.ModelProto, onnx.ModelProt
         "b": draw.standard_normal(6).astype(np.float32),
     }  # fmt: skip
     model = net(HEADS[name], opset=13, x="N,3,4,5", **{k: np.asarray(v) for k, v in values.items()})
-    made = plan(model, Options(**options))  # type: ignore[arg-type]
+    made = plan(model, Options(**options))  # type: ignore[arg-type]  # by name
     return onnx.load_from_string(dumps(model)), onnx.load_from_string(dumps(convert(made)))
 
 

@@ -32,7 +32,7 @@ def run(model: Model, x: np.ndarray) -> list[np.ndarray]:
 
 
 def converted(model: Model, **options: object) -> tuple[Plan, Model]:
-    made = plan(model, Options(**options))  # type: ignore[arg-type]
+    made = plan(model, Options(**options))  # type: ignore[arg-type]  # by name
     assert made.edit is not None, made.refusals
     candidate = convert(made)
     onnx.checker.check_model(onnx.load_from_string(dumps(candidate)), full_check=True)

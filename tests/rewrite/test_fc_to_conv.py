@@ -40,7 +40,7 @@ def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def converted(model: Model, **options: object) -> tuple[Plan, Model]:
-    made = plan(model, Options(**options))  # type: ignore[arg-type]
+    made = plan(model, Options(**options))  # type: ignore[arg-type]  # by name
     assert made.edit is not None, made.refusals
     candidate = convert(made)
     onnx.checker.check_model(onnx.load_from_string(dumps(candidate)), full_check=True)
