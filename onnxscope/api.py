@@ -392,7 +392,10 @@ def _keep(proof: Proof, target: str) -> None:
 
 def _verified(request: Request, shown: str, progress: Progress | None) -> Proof:
     """Run a verification; `shown` is the candidate's path for readers."""
-    from onnxscope.documents.verification import verification
-    from onnxscope.proof.verify import verify
+    from onnxscope.proof.worker import started
 
-    return Proof(verification(verify(request, progress), request.original, shown))
+    with started(request.timeout) as worker:
+        from onnxscope.documents.verification import verification
+        from onnxscope.proof.verify import verify
+
+        return Proof(verification(verify(request, progress, worker), request.original, shown))

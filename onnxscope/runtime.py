@@ -18,8 +18,6 @@ from typing import Any
 
 from onnxscope.complaints import plain
 from onnxscope.errors import RuntimeFailure, UsageError
-from onnxscope.files.write import dumps
-from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
 from onnxscope.packages import conflict, packages
 
 INSTALL = "pip install 'onnxscope[cpu]'"
@@ -294,7 +292,7 @@ def _trial(name: str, timeout: float) -> str:
         try:
             done = subprocess.run(
                 command,
-                input=dumps(probe_model()),
+                input=probe_model(),
                 stdout=subprocess.PIPE,
                 stderr=said,
                 timeout=timeout,
@@ -378,12 +376,15 @@ _registered: set[str] = set()
 """Libraries that this process has given to onnxruntime, which takes each only once."""
 
 
-def probe_model() -> Model:
-    """The sum y = x + x for x of shape [1, 4]: the smallest model worth a provider's while."""
+def probe_model() -> bytes:
+    """The file of the sum y = x + x for x of shape [1, 4]: the smallest model worth a provider's while."""
+    from onnxscope.files.write import dumps
+    from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
+
     kind = Type("tensor", 1, (1, 4))
     add = Node(0, "add", "Add", "", ("x", "x"), ("y",))
     graph = Graph("probe", (ValueInfo("x", kind),), (ValueInfo("y", kind),), (add,))
-    return Model(graph, ir_version=7, opsets=(("", 13),))
+    return dumps(Model(graph, ir_version=7, opsets=(("", 13),)))
 
 
 def _first_line(text: str) -> str:

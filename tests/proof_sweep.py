@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +86,22 @@ class Log:
         self.done.add(self._key(row))
 
 
-class Shared:
+class Shared(Worker):
     """One worker process for all verifications: starting one costs more than most of them."""
 
-    kept: Worker | None = None
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def __enter__(self) -> Worker:
-        if Shared.kept is None or not Shared.kept.alive:
-            Shared.kept = Worker()
-        return Shared.kept
+    kept: Shared | None = None
 
     def __exit__(self, *_: object) -> None:
         pass
+
+
+@contextmanager
+def shared(timeout: float | None) -> Iterator[Worker]:
+    """In place of `worker.started`."""
+    if Shared.kept is None or not Shared.kept.alive:
+        Shared.kept = Shared(timeout)
+    with tempfile.TemporaryDirectory(prefix="onnxscope-") as Shared.kept.folder:
+        yield Shared.kept
 
 
 def right(path: Path, name: str, given: argparse.Namespace, log: Log, folder: str) -> None:
@@ -269,7 +271,7 @@ def main() -> None:
         given.out.parent.mkdir(parents=True, exist_ok=True)
         print(f"seed {given.seed}", file=sys.stderr)
         log = Log(given.out)
-        proving.Worker = Shared  # type: ignore[misc, assignment]  # one worker for all
+        proving.started = shared  # type: ignore[attr-defined]  # one worker for all
         for name, path in graphs(given):
             with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
                 print(name, file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ are in h), so more runs are taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from onnxscope.proof import jitter
 from onnxscope.proof.means import Scalar
 
 if TYPE_CHECKING:
+    from onnxscope.analysis.facts import Facts
     from onnxscope.proof.jitter import WeightUse
     from onnxscope.proof.limits import Arithmetic, Floats
 
@@ -31,22 +32,27 @@ WORDS = (
     "(1 + u sqrt(K/6) g), and the sums by (1 + u sqrt(K/3) h)"
 )
 _WIDE = (dtypes.FLOAT, dtypes.DOUBLE)
+_POINTWISE = frozenset(("Relu", "LeakyRelu", "Elu", "Sigmoid", "Tanh", "Dropout", "Identity", "Clip"))
 _OPTIONAL_BIAS = 11
 """First opset in which Gemm's C may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Draw:
-    """Factors 1 + spread * normal for one weight."""
+class _Draws:
+    """Factors 1 + spread * normal for one weight, for one run or for several at once."""
 
     tensor: Tensor
-    generator: np.random.Generator
+    generators: Sequence[np.random.Generator]
+    """One per run."""
+    rows: int
+    """Rows of each run where several are stacked; 0 for one run, whose factors are those of any row."""
 
     def factors(self, name: str, count: int, spread: float) -> Tensor:
-        """`count` factors as a tensor in the type of the weight."""
-        value: Floats = 1.0 + spread * self.generator.standard_normal(count)
+        """Factors for `count` columns, [count] or [runs rows, count], in the type of the weight."""
+        value: Floats = 1.0 + spread * np.stack([own.standard_normal(count) for own in self.generators])
+        value = np.repeat(value, self.rows, 0) if self.rows else value[0]
         kind = dtypes.BY_CODE[self.tensor.dtype].numpy
-        return Tensor(name, self.tensor.dtype, (count,), Scalar(value.astype(kind)))
+        return Tensor(name, self.tensor.dtype, value.shape, Scalar(value.astype(kind)))
 
 
 def jittered(model: Model, arithmetic: Arithmetic, *, seed: int = 0, run: int = 0) -> tuple[Model, str]:
@@ -56,22 +62,66 @@ def jittered(model: Model, arithmetic: Arithmetic, *, seed: int = 0, run: int = 
     """
     uses = {use.name: use for use in jitter.weights(model) if _eligible(model, use)}
     changed = jitter.jittered(model, arithmetic, seed=seed, run=run, kept=frozenset(uses))
-    if not uses:
-        return changed, ""
+    return (_with(changed, uses, arithmetic, seed, (run,), 0), WORDS) if uses else (changed, "")
+
+
+def stacked(
+    model: Model, facts: Facts, arithmetic: Arithmetic, *, seed: int, runs: int, rows: int
+) -> Model | None:
+    """One model for that many runs of `jittered`: it takes the inputs of each, `rows` rows, run after run.
+
+    Large weights are then read once. None where some weight isn't moved by way of its inputs, or an op may
+    mix rows. `facts` tell the ranks of values.
+    """
+    uses = {use.name: use for use in jitter.weights(model) if _eligible(model, use)}
+    apart = all(_by_row(model, facts, node) for node in model.graph.nodes)
+    if not apart or not uses or len(uses) < len(jitter.weights(model)):
+        return None
+    return _with(model, uses, arithmetic, seed, range(runs), rows)
+
+
+def _with(
+    model: Model,
+    uses: Mapping[str, WeightUse],
+    arithmetic: Arithmetic,
+    seed: int,
+    runs: Sequence[int],
+    rows: int,
+) -> Model:
+    """The model with factors around the products with these weights."""
     nodes: list[Node] = []
     added: list[Tensor] = []
-    for node in changed.graph.nodes:
+    for node in model.graph.nodes:
         use = uses.get(node.inputs[1]) if _product(node) else None
         if use is None:
             nodes.append(node)
             continue
-        key = (seed, run, len(nodes))
-        found, tensors = _moved(node, use, _Draw(use.tensor, np.random.default_rng(key)), arithmetic)
+        generators = [np.random.default_rng((seed, run, len(nodes))) for run in runs]
+        found, tensors = _moved(node, use, _Draws(use.tensor, generators, rows), arithmetic)
         nodes += found
         added += tensors
     placed = tuple(replace(node, index=place) for place, node in enumerate(nodes))
-    graph = replace(changed.graph, nodes=placed, tensors=(*changed.graph.tensors, *added))
-    return replace(changed, graph=graph), WORDS
+    return replace(model, graph=replace(model.graph, nodes=placed, tensors=(*model.graph.tensors, *added)))
+
+
+def _by_row(model: Model, facts: Facts, node: Node) -> bool:
+    """Whether an op gives every row of its first axis what it would give that row alone."""
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    constants = [model.graph.initializers[name] for name in node.inputs if name in model.graph.initializers]
+    order = node.attribute("perm")
+    if node.op == "Reshape":  # the number of rows is taken over, or what is left
+        target: list[int] = constants[0].array().tolist() if constants else []
+        return len(target) > 1 and target[0] in (0, -1) and all(size > 0 for size in target[1:])
+    if node.op == "Transpose":
+        return isinstance(order, tuple) and order[:1] == (0,)
+    if node.op in ("Flatten", "Softmax", "LogSoftmax"):
+        return node.attribute("axis") in (None, 1)
+    if node.op == "Add" or _product(node):
+        matrix = len(facts.value(node.inputs[0]).shape or ()) == 2
+        biases = constants[1:] if _product(node) else constants
+        return matrix and bool(constants) and all(len(b.dims) < 2 or b.dims[0] == 1 for b in biases)
+    return node.op in _POINTWISE and len(node.outputs) == 1
 
 
 def _eligible(model: Model, use: WeightUse) -> bool:
@@ -90,7 +140,7 @@ def _product(node: Node) -> bool:
 
 
 def _moved(
-    node: Node, use: WeightUse, draw: _Draw, arithmetic: Arithmetic
+    node: Node, use: WeightUse, draw: _Draws, arithmetic: Arithmetic
 ) -> tuple[Sequence[Node], Sequence[Tensor]]:
     """Inputs times g, product, times h, bias: under the names of the node."""
     own, shared = jitter.spreads(use.terms, arithmetic)

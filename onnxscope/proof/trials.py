@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from onnxscope import dtypes
 from onnxscope.analysis.spatial import closed_forms
 from onnxscope.errors import RuntimeFailure
 from onnxscope.graph import Model
-from onnxscope.proof import given, inputs, jitter, local, noise
-from onnxscope.proof.bits import same_bits
+from onnxscope.proof import given, inputs, jitter, local
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
-from onnxscope.proof.extract import cut, runnable, sources
+from onnxscope.proof.extract import sources
 from onnxscope.proof.inputs import Draw, Feeds
-from onnxscope.proof.limits import DELTA, Arithmetic
+from onnxscope.proof.jittered import jittered_runs
+from onnxscope.proof.limits import DELTA
 from onnxscope.proof.result import OutputResult, Trial
-from onnxscope.proof.runner import Runnable
 from onnxscope.proof.setting import Pair, Setting
 
 USUAL_SIZES = (224, 32, 28, 64, 48, 24, 96, 112, 128, 160, 192, 227, 240, 256, 299, 320, 384, 512)
@@ -316,64 +314,3 @@ def _numeric(value: Any) -> Any:
 
 def _items(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
-
-
-def jittered_runs(
-    pair: Pair, drawn: Sequence[Drawn], names: Sequence[str], arithmetic: Arithmetic
-) -> tuple[list[list[dict[str, Any]]], str]:
-    """Outputs of the jittered originals, by run and trial, and what was jittered, in words.
-
-    [] where no weight can be jittered. Where both models gave the same bits in front of the heads, rounding
-    can differ only behind them, and only that part is jittered.
-    """
-    setting = pair.setting
-    if not drawn or not jitter.weights(setting.original):
-        return [], ""
-    smallest = min((_size(drawn[0].original[name]) for name in names), default=0)
-    part, feeds, words = behind(setting, drawn, names)
-    count, carried = jitter.RUNS if words else jitter.runs_for(smallest), ""
-    found: list[list[dict[str, Any]]] = []
-    while len(found) < count:
-        run = len(found)
-        setting.progress(f"jittered weights, run {run + 1}")
-        changed, carried = noise.jittered(part, arithmetic, seed=setting.request.seed, run=run)
-        count = jitter.RUNS if carried else count
-        model = runnable(changed, setting.folder)
-        found.append(
-            [pair.first.run(model, values, list(names), optimization=pair.level) for values in feeds]
-        )
-        discard(model)
-        pair.relieve()
-    return found, words + carried
-
-
-def behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tuple[Model, list[Feeds], str]:
-    """The part of the original that can round its own way, its inputs in every trial, and that in words."""
-    heads = [head.feature_map for head in setting.heads]
-    maps = [
-        name
-        for name in dict.fromkeys(heads)
-        if all(same_bits(trial.original.get(name), trial.candidate.get(name)) for trial in drawn)
-    ]
-    whole = [trial.feeds for trial in drawn]
-    if not maps:
-        return setting.original, whole, ""
-    codes = {name: dtypes.BY_NAME[drawn[0].original[name].dtype.name].code for name in maps}
-    part = cut(setting.original, codes, names)
-    asked = {info.name for info in part.graph.inputs}
-    feeds = [
-        {name: value for name, value in (*trial.feeds.items(), *trial.original.items()) if name in asked}
-        for trial in drawn
-    ]
-    return part, feeds, f"; only behind {', '.join(maps)}, where both models still have the same bits"
-
-
-def discard(model: Runnable) -> None:
-    """Remove the files of a model that `runnable` wrote."""
-    import contextlib
-    import os
-
-    if isinstance(model, str):
-        for path in (model, f"{model}.data"):
-            with contextlib.suppress(OSError):
-                os.unlink(path)

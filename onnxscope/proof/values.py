@@ -14,10 +14,11 @@ from onnxscope.proof.bits import same_bits
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
 from onnxscope.proof.extract import runnable
 from onnxscope.proof.inputs import Feeds
+from onnxscope.proof.jittered import behind, discard
 from onnxscope.proof.result import LayerResult
 from onnxscope.proof.runner import Optimization, Runnable
 from onnxscope.proof.setting import Pair
-from onnxscope.proof.trials import Drawn, behind, discard
+from onnxscope.proof.trials import Drawn
 
 CHUNK_BYTES = 64 << 20
 """Values of one model that are held at once."""

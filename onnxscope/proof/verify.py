@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -30,29 +30,29 @@ from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verif
 from onnxscope.proof.setting import Pair, Setting, opened
 from onnxscope.proof.trials import Drawn, Outcome
 from onnxscope.proof.weights import WeightCheck
-from onnxscope.proof.worker import Worker
+from onnxscope.proof.worker import Worker, started
 
 Progress = Callable[[str], None]
 LOCAL_TRIALS = 8
 """Trials that the local check recomputes in float64: one or two of each family."""
 
 
-def verify(request: Request, progress: Progress | None = None) -> Verification:
+def verify(request: Request, progress: Progress | None = None, worker: Worker | None = None) -> Verification:
     """Run every check that the request asks for.
 
-    `progress` is told, in a few words, what begins. Raises UsageError for a request that doesn't fit the
-    models, FileError for a model that can't be used, RuntimeFailure where the runtime lacks the provider,
-    silently replaces it, fails, crashes, hangs or runs out of memory.
+    `progress` is told, in a few words, what begins; `worker` is one that was `started` already. Raises
+    UsageError for a request that doesn't fit the models, FileError for a model that can't be used,
+    RuntimeFailure where the runtime lacks the provider, silently replaces it, fails, crashes, hangs or runs
+    out of memory.
     """
-    runtime.present()
     asked = _asked(request.providers)
-    setting = opened(request, "", progress)
-    if not setting.interface.outputs or _unfeedable(setting):
-        return _refused(setting)
-    if request.dense:
-        larger.require(setting)
-    with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder:
-        return _verified(replace(setting, folder=folder), asked)
+    with nullcontext(worker) if worker else started(request.timeout) as first:
+        setting = opened(request, first.folder, progress)
+        if not setting.interface.outputs or _unfeedable(setting):
+            return _refused(setting)
+        if request.dense:
+            larger.require(setting)
+        return _verified(setting, asked, first)
 
 
 Asked = tuple[str, tuple[runtime.Provider, runtime.Provider]]
@@ -86,13 +86,14 @@ def _refused(setting: Setting) -> Verification:
     )
 
 
-def _verified(setting: Setting, asked: Sequence[Asked]) -> Verification:
+def _verified(setting: Setting, asked: Sequence[Asked], first_worker: Worker) -> Verification:
     notes = [*setting.interface.problems, *setting.interface.notes]
     checked: WeightCheck | None = None
     runs: list[Run] = []
     home = os.path.dirname(os.path.realpath(setting.request.original))
     for name, (first, second) in asked:
-        with Worker(setting.request.timeout, folder=setting.folder) as worker:
+        fresh = Worker(setting.request.timeout, folder=setting.folder) if runs else first_worker
+        with fresh as worker:
             if checked is None:
                 setting.progress("weights")
                 cpu = worker.runner(runtime.parse("cpu"), home)

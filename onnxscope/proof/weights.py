@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from onnxscope.proof.runner import Runner
 
 _PIECE = 1 << 17
+_STRETCH = 1 << 23
+"""Bytes of a tensor that one thread compares at a time."""
+_THREADS = 4
+_SEEKING = Lock()
 _FC = frozenset("Gemm MatMul FusedGemm FusedMatMul".split())
 _QUANTIZING = frozenset(("QuantizeLinear", "DequantizeLinear"))
 _INTEGERS = frozenset({dtypes.INT64, dtypes.INT32, dtypes.BOOL, dtypes.STRING})
@@ -265,10 +270,26 @@ def weights_of(model: Model) -> dict[str, Tensor]:
 def _relation(before: Tensor, after: Tensor) -> str:
     if before.dtype != after.dtype or before.nbytes != after.nbytes:
         return "changed"
-    pairs = zip(pieces(before), pieces(after), strict=True)
-    if all(left == right for left, right in pairs):
+    if _same(before, after):
         return "identical"
     return "permuted" if fingerprint(before).same_multiset(fingerprint(after)) else "changed"
+
+
+def _same(before: Tensor, after: Tensor) -> bool:
+    """Whether two tensors of as many bytes hold the same; large ones are read by as many threads as run."""
+
+    def stretch(start: int) -> bool:
+        stop = start + _STRETCH
+        pairs = zip(pieces(before, start, stop), pieces(after, start, stop), strict=True)
+        return all(left == right for left, right in pairs)
+
+    starts = range(0, before.nbytes or 0, _STRETCH)
+    if len(starts) < 2:
+        return all(map(stretch, starts))
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        return all(pool.map(stretch, starts))
 
 
 def converted(original: Model, candidate: Model) -> bool:
@@ -331,30 +352,43 @@ def _mixed(bits: npt.NDArray[np.uint64], salt: int) -> npt.NDArray[np.uint64]:
     return value ^ (value >> np.uint64(31))
 
 
-def pieces(tensor: Tensor) -> Iterator[bytes]:
-    """The packed bytes of a tensor in pieces of 128 KiB, read rather than mapped so that memory stays flat.
+def pieces(tensor: Tensor, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+    """The packed bytes of a tensor from `start` to `stop`, 128 KiB at a time.
 
-    Raises ExternalDataError or FileError where they can't be had.
+    They are read rather than mapped, so that memory stays flat. Raises ExternalDataError or FileError where
+    they can't be had.
     """
     stored = tensor.storage
     if isinstance(stored, ExternalData):
         path, offset, length = stored.resolve()
         with open(path, "rb") as file:
-            yield from _read(file.fileno(), offset, length)
+            yield from _read(file.fileno(), offset + start, offset + _end(length, stop))
     elif isinstance(stored, RawData) and stored.source.fd is not None and stored.problem() is None:
-        yield from _read(stored.source.fd, stored.offset, stored.length)
+        end = stored.offset + _end(stored.length, stop)
+        yield from _read(stored.source.fd, stored.offset + start, end)
     elif stored is not None:
         view = stored.view().cast("B")
-        for start in range(0, view.nbytes, _PIECE):
-            yield bytes(view[start : start + _PIECE])
+        end = _end(view.nbytes, stop)
+        for first in range(start, end, _PIECE):
+            yield bytes(view[first : min(first + _PIECE, end)])
 
 
-def _read(fd: int, offset: int, length: int) -> Iterator[bytes]:
-    end = offset + length
+def _end(length: int, stop: int | None) -> int:
+    return length if stop is None else min(length, stop)
+
+
+def _read(fd: int, offset: int, end: int) -> Iterator[bytes]:
     while offset < end:
-        os.lseek(fd, offset, os.SEEK_SET)
-        part = os.read(fd, min(_PIECE, end - offset))
+        part = _read_at(fd, min(_PIECE, end - offset), offset)
         if not part:
             return
         yield part
         offset += len(part)
+
+
+def _read_at(fd: int, count: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(fd, count, offset)
+    with _SEEKING:  # Windows: the place in a file is shared by all threads
+        os.lseek(fd, offset, os.SEEK_SET)
+        return os.read(fd, count)

@@ -19,14 +19,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from onnxscope.complaints import plain
 from onnxscope.errors import OnnxscopeError, RuntimeFailure
-from onnxscope.proof.skeleton import Skeleton
-from onnxscope.runtime import Provider
+from onnxscope.runtime import Provider, present
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +64,7 @@ class Worker:
         folder: str = "",
         command: Sequence[str] | None = None,
     ) -> None:
+        self.folder = folder
         self._timeout = timeout
         self._phase = "start"
         self._asked = "onnxruntime"
@@ -75,7 +75,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
-            env={**os.environ, "TMPDIR": folder} if folder else None,
+            env=_environment(folder),
         )
         self._answers: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -208,6 +208,18 @@ class Worker:
         return RuntimeFailure(f"{self._asked}: failed {where}: {message}", help=help)
 
 
+@contextlib.contextmanager
+def started(timeout: float | None) -> Iterator[Worker]:
+    """A worker with a scratch folder, `folder`; both are gone behind the block.
+
+    What begins with it gains: the child imports onnxruntime while its parent still imports and reads. Raises
+    RuntimeFailure where there is no onnxruntime.
+    """
+    present()
+    with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder, Worker(timeout, folder=folder) as worker:
+        yield worker
+
+
 class ProviderRunner:
     """A `runner.Runner`: one worker, one provider."""
 
@@ -239,6 +251,8 @@ class ProviderRunner:
 
     def _given(self, model: Runnable) -> tuple[str, str]:
         """What the worker takes for a model, and the folder of weights outside of it."""
+        from onnxscope.proof.skeleton import Skeleton
+
         if isinstance(model, bytes):
             return self.worker.hold(model), self._folder
         if isinstance(model, Skeleton):
@@ -256,6 +270,12 @@ class ProviderRunner:
         asked = (os.fspath(model), feeds, self.provider, optimization, scratch)
         found: Placement = self.worker.call("profile", *asked, provider=self.provider.name)
         return found
+
+
+def _environment(folder: str) -> dict[str, str]:
+    """The child's: its temporary files, and no threads for numpy, which only carries arrays there."""
+    single = {"OPENBLAS_NUM_THREADS": "1"} if "OPENBLAS_NUM_THREADS" not in os.environ else {}
+    return {**os.environ, **single, **({"TMPDIR": folder} if folder else {})}
 
 
 def write(stream: IO[bytes], message: Any) -> None:

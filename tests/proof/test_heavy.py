@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 from proof_kit import converted_map, small_classifier
 
-from onnxscope.proof import setting, trials
+from onnxscope.proof import jitter, jittered, noise, setting, trials
 from onnxscope.proof.result import Request
 from onnxscope.proof.verify import verify
 from onnxscope.proof.worker import Worker
@@ -45,6 +45,22 @@ def test_limits_come_from_the_head_where_the_maps_agree_in_every_bit(original: P
     (output,) = found.runs[0].outputs
     assert "only behind r, where both models still have the same bits" in output.limit_from
     assert {row.name for row in found.runs[0].layers} >= {"g", "g (zeros)", "g (impulses)", "y"}
+
+
+def test_jittered_runs_read_large_weights_once(
+    original: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them in one run, with the limits that one after the other gives, up to rounding of the runs."""
+    monkeypatch.setattr(noise, "LARGE", 1)
+    limits = []
+    for at_once in (True, False):
+        monkeypatch.setattr(jittered, "STACKED_BYTES", 1 << 20 if at_once else 0)
+        said: list[str] = []
+        found = verify(Request(str(original), str(converted), trials=2), said.append)
+        assert found.equivalent
+        assert len([word for word in said if word.startswith("jittered")]) == (1 if at_once else jitter.RUNS)
+        limits.append(found.runs[0].outputs[0].limit)
+    assert limits[0] == pytest.approx(limits[1], rel=0.3)
 
 
 def test_a_changed_backbone_is_caught_by_the_limits_of_the_whole_file(

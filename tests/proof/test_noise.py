@@ -5,6 +5,7 @@ import proof_kit as kit
 import pytest
 from nets import net
 
+from onnxscope.analysis.shapes import infer
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.proof import jitter, noise
@@ -24,8 +25,8 @@ def _every_weight_is_large(monkeypatch):
     monkeypatch.setattr(noise, "LARGE", 1)
 
 
-def model(line, **weights):
-    return loads(dumps(net(line.split("; "), opset=13, x="1,24", **weights)))
+def model(line, x="1,24", **weights):
+    return loads(dumps(net(line.split("; "), opset=13, x=x, **weights)))
 
 
 def answer(found):
@@ -71,3 +72,53 @@ def test_the_seed_and_run_make_the_noise():
     first, again, other = (answer(noise.jittered(whole, COARSE, run=run)[0]) for run in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+SQUARE = DRAW.standard_normal((K, K)).astype(np.float32)
+DEEP = (
+    "f = Flatten(x) axis=1; h = Gemm(f, v, c); r = Relu(h); m = MatMul(r, w); a = Add(m, b); y = Softmax(a)"
+)
+STACK = np.concatenate([X, -X, 2 * X])  # rows of two trials, of 1 and 2 images
+
+
+def stacked(whole, runs=4, rows=3):
+    return noise.stacked(whole, infer(whole), COARSE, seed=7, runs=runs, rows=rows)
+
+
+def test_runs_that_are_stacked_give_what_each_gives_alone():
+    """The factors are the same; sums of several rows may only be rounded another way."""
+    whole = model(DEEP, "n,24", v=SQUARE, c=np.ones(K, np.float32), w=W, b=B)
+    made = kit.Runner().run(dumps(stacked(whole)), {"x": np.concatenate([STACK] * 4)}, optimization="none")
+    for run in range(4):
+        alone = dumps(noise.jittered(whole, COARSE, seed=7, run=run)[0])
+        for row, given in enumerate(STACK):
+            found = kit.Runner().run(alone, {"x": given[None]}, optimization="none")["y"]
+            assert made["y"][3 * run + row] == pytest.approx(found[0], rel=1e-5)
+    assert not np.allclose(made["y"][0], made["y"][3], rtol=1e-5)  # two runs on one row
+
+
+@pytest.mark.parametrize(
+    ("line", "weights"),
+    [
+        ("g = MatMul(x, w); y = Softmax(g) axis=0", {"w": W}),
+        ("g = MatMul(x, w); y = ReduceMean(g) axes=[0]", {"w": W}),
+        ("t = Transpose(x) perm=[1,0]; g = MatMul(t, v); y = Identity(g)", {"v": W[:1]}),
+        ("r = Reshape(x, s); y = MatMul(r, w)", {"s": np.array([1, K]), "w": W}),
+        ("r = Reshape(x, s); y = MatMul(r, w)", {"s": np.array([-1, 1, K]), "w": W}),
+        ("g = MatMul(x, w); y = Add(g, c)", {"w": W, "c": np.ones((3, F), np.float32)}),
+        ("y = Gemm(x, w, c)", {"w": W, "c": np.ones((3, F), np.float32)}),
+        ("t = Transpose(w) perm=[1,0]; g = MatMul(x, w); y = MatMul(g, t)", {"w": W}),
+    ],
+    ids=[
+        "softmax",
+        "mean",
+        "turned",
+        "one row",
+        "rank 3",
+        "rows of a sum",
+        "rows of C",
+        "a weight read twice",
+    ],
+)
+def test_what_may_mix_rows_or_tell_them_apart_is_not_stacked(line, weights):
+    assert stacked(model(line, **weights)) is None
