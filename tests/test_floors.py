@@ -1,6 +1,6 @@
 """Third-party imports: only declared ones, and only inside functions where a command should start fast.
 
-Which floor may import which module is import-linter's part (`[tool.importlinter]` in pyproject.toml).
+Also the map of the largest floor. Which floor may import which module is import-linter's part (`[tool.importlinter]` in pyproject.toml).
 """
 
 import ast
@@ -54,3 +54,9 @@ def test_heavy_modules_are_imported_inside_functions(path):
     eager = third_party(at_import_time(ast.parse(path.read_text())))
     allowed = {"cli": {"click"}, "proof": {"numpy"}}.get(path.parent.name, set())  # itself imported late
     assert eager <= allowed
+
+
+def test_the_map_of_the_proof_floor_names_every_room():
+    folder = ROOT / "onnxscope" / "proof"
+    named = re.findall(r"`(\w+)`", ast.get_docstring(ast.parse((folder / "__init__.py").read_text())))
+    assert set(named) == {path.stem for path in folder.glob("*.py")} - {"__init__"}

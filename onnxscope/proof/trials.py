@@ -15,7 +15,7 @@ from onnxscope.proof import given, inputs, jitter, local
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
 from onnxscope.proof.extract import sources
 from onnxscope.proof.inputs import Draw, Feeds
-from onnxscope.proof.jittered import jittered_runs
+from onnxscope.proof.jitter_runs import jittered_runs
 from onnxscope.proof.limits import DELTA
 from onnxscope.proof.result import OutputResult, Trial
 from onnxscope.proof.setting import Pair, Setting

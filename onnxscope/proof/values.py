@@ -14,7 +14,7 @@ from onnxscope.proof.bits import same_bits
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
 from onnxscope.proof.extract import runnable
 from onnxscope.proof.inputs import Feeds
-from onnxscope.proof.jittered import behind, discard
+from onnxscope.proof.jitter_runs import behind, discard
 from onnxscope.proof.result import LayerResult
 from onnxscope.proof.runner import Optimization, Runnable
 from onnxscope.proof.setting import Pair

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 from proof_kit import converted_map, small_classifier
 
-from onnxscope.proof import jitter, jittered, noise, setting, trials
+from onnxscope.proof import jitter, jitter_runs, noise, setting, trials
 from onnxscope.proof.result import Request
 from onnxscope.proof.verify import verify
 from onnxscope.proof.worker import Worker
@@ -54,7 +54,7 @@ def test_jittered_runs_read_large_weights_once(
     monkeypatch.setattr(noise, "LARGE", 1)
     limits = []
     for at_once in (True, False):
-        monkeypatch.setattr(jittered, "STACKED_BYTES", 1 << 20 if at_once else 0)
+        monkeypatch.setattr(jitter_runs, "STACKED_BYTES", 1 << 20 if at_once else 0)
         said: list[str] = []
         found = verify(Request(str(original), str(converted), trials=2), said.append)
         assert found.equivalent

@@ -71,29 +71,6 @@ def test_external_data(tmp_path, runner):
     assert counts(model(tmp_path, a=a), model(a=a[::-1].copy()), runner) == WeightCounts(0, 1, 0)
 
 
-@pytest.mark.parametrize(
-    "place", [0, 40_000, 65_536, 99_999], ids=["first", "within", "second thread's", "last"]
-)
-def test_large_tensors_are_compared_whole_by_several_threads(place, tmp_path, runner, monkeypatch):
-    monkeypatch.setattr(weights, "_STRETCH", 1 << 17)
-    a = np.arange(100_000, dtype=np.float32)  # 400,000 bytes: four stretches, the last one shorter
-    other = a.copy()
-    other[place] = -1
-    save(model(a=a), tmp_path / "a.onnx")
-    (tmp_path / "outside").mkdir()
-    inside, outside = load(tmp_path / "a.onnx"), model(tmp_path / "outside", a=a)
-    assert counts(inside, outside, runner) == WeightCounts(1, 0, 0)
-    assert counts(model(a=other), outside, runner) == WeightCounts(0, 0, 1)
-
-
-def test_the_fingerprint_tells_multisets_apart():
-    a = np.array([1, 1, 2], np.float32)
-    prints = [weights.fingerprint_of(array) for array in (a, a[::-1].copy(), np.array([1, 2, 2], np.float32))]
-    assert prints[0].same_multiset(prints[1])
-    assert prints[0].ordered != prints[1].ordered
-    assert not prints[0].same_multiset(prints[2])
-
-
 def _declared_as_permuted(head):
     moved = [replace(layer, weight=replace(layer.weight, how="permuted")) for layer in head.layers]
     return replace(head, layers=tuple(moved))
