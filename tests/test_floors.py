@@ -1,6 +1,6 @@
 """Third-party imports: only declared ones, and only inside functions where a command should start fast.
 
-Also the map of the largest floor. Which floor may import which module is import-linter's part (`[tool.importlinter]` in pyproject.toml).
+Which floor may import which module is import-linter's part (`[tool.importlinter]` in pyproject.toml).
 """
 
 import ast
