@@ -30,6 +30,8 @@ AGAIN = 0.25
 """Seconds after which what ends the process is raised again."""
 INTERRUPTED = 130
 """128 + SIGINT."""
+_received: list[int] = []
+"""The signal that ends the process."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,6 +95,7 @@ def _ended(number: int, frame: object) -> None:
 
     An impatient second Ctrl-C must not end the tidying up.
     """
+    _received.append(number)
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
     sys.unraisablehook = _unraisable
@@ -130,6 +133,8 @@ def _run(arguments: list[str], held: list[object]) -> int:
     except click.exceptions.Abort:
         return INTERRUPTED
     except Exception as error:
+        if _received:  # the import of a module in C makes another error of it, for one
+            return 128 + _received[0]
         return _fail(error, settings)
     return code if isinstance(code, int) else 0
 

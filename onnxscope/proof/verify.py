@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
@@ -88,19 +89,20 @@ def _refused(setting: Setting) -> Verification:
 
 def _verified(setting: Setting, asked: Sequence[Asked], first_worker: Worker) -> Verification:
     notes = [*setting.interface.problems, *setting.interface.notes]
-    checked: WeightCheck | None = None
     runs: list[Run] = []
     home = os.path.dirname(os.path.realpath(setting.request.original))
-    for name, (first, second) in asked:
-        fresh = Worker(setting.request.timeout, folder=setting.folder) if runs else first_worker
-        with fresh as worker:
-            if checked is None:
-                setting.progress("weights")
-                cpu = worker.runner(runtime.parse("cpu"), home)
-                checked = weights.compare(setting.original, setting.candidate, setting.heads, cpu)
-            pair = Pair(setting, worker.runner(first, home), worker.runner(second, home))
-            runs.append(_run(pair, name, notes))
-    assert checked is not None
+    with ThreadPoolExecutor(1) as aside:
+        for name, (first, second) in asked:
+            fresh = Worker(setting.request.timeout, folder=setting.folder) if runs else first_worker
+            with fresh as worker:
+                if not runs:  # bits are read while models run
+                    setting.progress("weights")
+                    models = setting.original, setting.candidate
+                    cpu = worker.runner(runtime.parse("cpu"), home)
+                    bits = aside.submit(weights.compare, *models, setting.heads, cpu)
+                pair = Pair(setting, worker.runner(first, home), worker.runner(second, home))
+                runs.append(_run(pair, name, notes))
+                checked = bits.result()
     if not checked.ok:
         notes.append(f"weights changed: {_listed(checked.changed)}")
     reason = _reason(setting, checked, runs)

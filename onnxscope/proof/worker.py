@@ -80,6 +80,7 @@ class Worker:
         self._answers: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._sent: set[str] = set()
+        self._turn = threading.Lock()
 
     def __enter__(self) -> Worker:
         return self
@@ -103,6 +104,10 @@ class Worker:
 
     def call(self, method: str, *arguments: Any, provider: str = "") -> Any:
         """One request. Raises RuntimeFailure where it fails, crashes, hangs or runs out of memory."""
+        with self._turn:
+            return self._called(method, arguments, provider)
+
+    def _called(self, method: str, arguments: tuple[Any, ...], provider: str) -> Any:
         self._asked = provider or self._asked
         try:
             self._send((method, arguments))
