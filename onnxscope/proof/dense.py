@@ -19,7 +19,7 @@ from onnxscope.analysis import cost
 from onnxscope.analysis.shapes import infer
 from onnxscope.errors import RuntimeFailure
 from onnxscope.graph import Model
-from onnxscope.proof import jitter
+from onnxscope.proof import jitter, noise
 from onnxscope.proof.extract import cut, runnable
 from onnxscope.proof.interface import fed
 from onnxscope.proof.limits import FLOAT32, Arithmetic, Comparison, compare
@@ -170,10 +170,12 @@ def _judged(
     """What parts of the original give on all windows against `results`, with the limit of their jitter."""
     expected = over_all(parts)
     runs = 0 if quantized else max(jitter.runs_for(value.size) for value in expected.values())
-    moved = [expected] * quantized + [
-        over_all([jitter.jittered(part, arithmetic, seed=seed, run=run) for part in parts])
-        for run in range(runs)
-    ]
+    moved, words = [expected] * quantized, ""
+    while len(moved) < runs:
+        drawn = [noise.jittered(part, arithmetic, seed=seed, run=len(moved)) for part in parts]
+        moved.append(over_all([part for part, _ in drawn]))
+        words = max(said for _, said in drawn)
+        runs = jitter.RUNS if words else runs
     count = sum(value.size for value in expected.values())
     total = Comparison()
     for name, value in expected.items():
@@ -185,7 +187,7 @@ def _judged(
         total = total.merged(compare(given.reshape(value.shape), value, allowed))
     text = "0 steps at optimisation level none: 4u max|y|, u = 2^-24"
     if not quantized:
-        text = jitter.limit_from(parts[-1], runs, seed, values=count, arithmetic=arithmetic)
+        text = jitter.limit_from(parts[-1], runs, seed, values=count, arithmetic=arithmetic) + words
     return WindowCheck(count_of_windows, total, text)
 
 

@@ -7,7 +7,7 @@ from onnx import helper, numpy_helper
 from onnxscope.analysis.shapes import infer
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
-from onnxscope.proof import dense, links, local
+from onnxscope.proof import dense, links, local, noise
 
 HEADS = {spec.name: spec for spec in kit.heads()}
 LARGER = {1: (15,), 2: (9, 11), 3: (3, 5, 4)}
@@ -20,8 +20,16 @@ def at_larger_size(spec, candidate, runner, family="signed", count=2):
     return {"map": given, **runner.run(dumps(candidate), {"map": given}, names)}
 
 
+@pytest.fixture(params=[False, True], ids=["drawn", "large"])
+def large(request, monkeypatch):
+    """Whether every weight passes for a large one, none of whose numbers is drawn."""
+    if request.param:
+        monkeypatch.setattr(noise, "LARGE", 1)
+    return request.param
+
+
 @pytest.mark.parametrize("name", HEADS)
-def test_the_head_is_right_on_every_window(name, tmp_path):
+def test_the_head_is_right_on_every_window(name, large, tmp_path):
     spec, runner = HEADS[name], kit.Runner()
     original, candidate = kit.original(spec), kit.candidate(spec)
     (head,) = links.read(candidate)
@@ -33,6 +41,7 @@ def test_the_head_is_right_on_every_window(name, tmp_path):
     assert found.windows == 2 * int(np.prod(cells))
     assert found.comparison.ok
     assert found.comparison.values == values[spec.last].size
+    assert ("inputs of their sums" in found.limit_from) == large
     steps = local.plan(infer(original), candidate, (head,))
     layers = local.check(original, steps, [values], runner)
     assert layers.ok
@@ -41,7 +50,7 @@ def test_the_head_is_right_on_every_window(name, tmp_path):
 
 @pytest.mark.parametrize("label", ["rows permuted", "height and width swapped", "channels first for last"])
 @pytest.mark.parametrize("name", ["lenet5", "onet", "keras"])
-def test_a_wrong_layout_fails_on_the_windows(name, label, tmp_path):
+def test_a_wrong_layout_fails_on_the_windows(name, label, large, tmp_path):
     spec, runner = HEADS[name], kit.Runner()
     wrong = {kind: model for kind, model, _ in kit.sabotages(spec)}[label]
     values = at_larger_size(spec, wrong, runner)
