@@ -17,7 +17,7 @@ from onnxscope.analysis.params import Params
 from onnxscope.expr import Expr
 from onnxscope.graph import Model
 from onnxscope.rewrite.folding import Folder
-from onnxscope.rewrite.layout import is_fully_connected, operands
+from onnxscope.rewrite.layout import OVERRIDABLE, is_fully_connected, operands
 from onnxscope.rewrite.lift import Layer, Lift
 from onnxscope.rewrite.plan import PROVENANCE, Options
 from onnxscope.rewrite.views import Lost, View, shown
@@ -163,11 +163,13 @@ def _unfit(facts: Facts, fact: NodeFact) -> str | None:
     if facts.value(operand, fact.scope).fixed:
         return f"the weight of this {fact.node.op} is its left operand, which is read for float layers only"
     if facts.value(weight).overridable:
-        return "its weight is also an input of the model, which a caller may override"
+        return f"its weight is {OVERRIDABLE}"
     if facts.value(weight).shape is None or facts.value(operand).shape is None:
         return "its shapes are unknown"
     if places.bias is not None and places.bias < len(fact.node.inputs) and fact.node.inputs[places.bias]:
         bias = facts.value(fact.node.inputs[places.bias])
+        if bias.overridable:
+            return f"its bias is {OVERRIDABLE}"
         if not bias.constant:
             return "its bias is computed from the input"
     return None

@@ -6,6 +6,12 @@ from typing import NamedTuple
 
 from onnxscope.analysis.facts import Facts, NodeFact
 
+OVERRIDABLE = (
+    "also an input of the model, which a caller may override: take it out of the model's inputs to make it a "
+    "constant"
+)
+"""What to say of a default, and what to do."""
+
 
 class Weight(NamedTuple):
     """Where a fully connected op keeps its operands."""

@@ -262,6 +262,10 @@ class Step(NamedTuple):
         """Whether an input is given and never depends on the model's inputs."""
         return self.has(index) and self.lift.native.value(self.fact.node.inputs[index]).constant
 
+    def overridable(self, index: int) -> bool:
+        """Whether an input is stored, but listed among the model's inputs, too (IR 4 and later)."""
+        return self.has(index) and self.lift.native.value(self.fact.node.inputs[index]).overridable
+
     def known(self, index: int) -> Data | None:
         """Content of a small constant input."""
         return self.lift.native.value(self.fact.node.inputs[index]).known() if self.has(index) else None

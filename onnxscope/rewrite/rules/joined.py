@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import prod
 
 from onnxscope.graph import captures
-from onnxscope.rewrite.layout import operands
+from onnxscope.rewrite.layout import OVERRIDABLE, operands
 from onnxscope.rewrite.lift import Layer, Lift, Step, Tensors, Unliftable
 from onnxscope.rewrite.moving import reshape
 from onnxscope.rewrite.views import Joined, View, count, shown
@@ -42,6 +42,8 @@ def foreign(lift: Lift, step: Step, index: int, rank: int) -> View:
     """A vector [N, F] that comes from no map, as a map of one cell. Raises Unliftable where it isn't one."""
     name, shape = step.node.inputs[index], step.shape(index)
     check_outside(lift, step, name)
+    if step.overridable(index):
+        raise Unliftable(f"{step.node.op} {step.fact.label} reads {name}, which is {OVERRIDABLE}")
     if step.constant(index) or shape is None or len(shape) != 2 or not isinstance(shape[1], int):
         raise Unliftable(
             f"{step.node.op} {step.fact.label} joins the features with {name}, which is no vector per image"
