@@ -120,18 +120,26 @@ def _entered(lift: Lift, planned: Planned, layout: str, write: Callable[[Lift, P
 
 
 def _fold(lift: Lift, planned: Planned) -> Folded:
-    """Cut with the channels last, so that what is copied lies together (up to 8 times quicker, measured)."""
+    """[N, *S, C] -> [N, S1.., W', K*C] -> [1, S1.., N, W', K*C] -> [1, C, S1.., N*W'*K].
+
+    Cut with the channels last, so that what is copied lies together (up to 8 times quicker, measured). The
+    reshape in the middle keeps onnxruntime from making one transposition of two, which would move numbers one
+    by one (18 times as long, measured).
+    """
     place, d, k = planned.place, len(planned.kernel), planned.kernel[-1]
-    value = transpose(lift, place, planned.source, (*range(2, d + 1), 0, d + 1, 1))
+    batch = opsets.sizes(lift, place, planned.source, 0, 1)
+    value = transpose(lift, place, planned.source, (0, *range(2, d + 2), 1))
     if k > 1:
         value = opsets.shifted(lift, place, value, d, k, d + 1)
-    pair = opsets.sizes(lift, place, value, d - 1, d + 1)
-    value = reshape(lift, place, value, (*(0,) * (d - 1), -1, planned.channels))
+    value = reshape(lift, place, value, (*(0,) * d, 1, -1, k * planned.channels))
+    value = transpose(lift, place, value, (d, *range(1, d), 0, d + 1, d + 2))
+    value = reshape(lift, place, value, (*(0,) * d, -1, planned.channels))
     lift.windows.add(value)
-    value = transpose(lift, place, opsets.unsqueezed(lift, place, value, 0), (0, d + 1, *range(1, d + 1)))
+    value = transpose(lift, place, value, (0, d + 1, *range(1, d + 1)))
 
     def unfold(place: int, value: str, like: str) -> str:
-        shape = opsets.sizes_joined(lift, place, [lift.builder.ints((0,) * d, "shape"), pair])
+        ints = lift.builder.ints
+        shape = opsets.sizes_joined(lift, place, [ints((0,) * d, "shape"), batch, ints((-1,), "shape")])
         value = opsets.reshaped_to(lift, place, opsets.squeezed(lift, place, value, 0), shape)
         return transpose(lift, place, value, (d, *range(d), d + 1), like=like)
 

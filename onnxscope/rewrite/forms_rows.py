@@ -111,6 +111,7 @@ def _matrix(lift: Lift, step: Step, view: View, kernel: tuple[int, ...]) -> Rows
     for axis in range(d, 0, -1):
         if kernel[axis - 1] > 1:
             value = opsets.shifted(lift, place, value, axis, kernel[axis - 1], d + 1)
+    sizes = opsets.sizes(lift, place, value, 0, d + 1)
     features = channels
     for size in kernel:
         features *= size
@@ -120,7 +121,6 @@ def _matrix(lift: Lift, step: Step, view: View, kernel: tuple[int, ...]) -> Rows
         value = reshape(lift, place, value, (*(0,) * (d + 1), *(kernel[a - 2] for a in wide), channels))
         stored = [*wide, 1]
         value = transpose(lift, place, value, (*range(d + 1), *(d + 1 + stored.index(a) for a in order)))
-    sizes = opsets.sizes(lift, place, value, 0, d + 1)
     matrix = reshape(lift, place, value, (-1, features))
     lift.windows.add(matrix)
     free = tuple(size - k + 1 for size, k in zip(view.free, kernel, strict=True))
