@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from onnxscope import dtypes
 from onnxscope.expr import Expr
 from onnxscope.graph import Node
+from onnxscope.ops.value import Shape
 from onnxscope.rewrite import opsets
-from onnxscope.rewrite.form_choice import ASKED, quantizing, wants_rows
+from onnxscope.rewrite.form_choice import ASKED, wants_rows
 from onnxscope.rewrite.layout import FULLY_CONNECTED, operands
 from onnxscope.rewrite.lift import WHOLE, Answer, Layer, Lift, RowsOf, Step, Tensors, Unliftable
 from onnxscope.rewrite.moving import reshape, source, transpose
@@ -38,14 +40,14 @@ def answer(lift: Lift, step: Step) -> tuple[Answer, ...] | None:
     """The views of a node's outputs where it runs on rows; None where the ordinary rules are asked."""
     if step.place in lift.refused or lift.options.form not in ("rows", "auto") or lift.opset < 5:
         return None
-    inputs = [lift.rows.get(view.twin) if isinstance(view, View) else None for view in step.views]
+    inputs = [_rows_of(lift, view) for view in step.views]
     frame = next((rows for rows in inputs if rows is not None and not rows.scalar), None)
-    if not any(inputs):
+    if frame is None:
         frame = _entered(lift, step)
-        if frame is None:
+        if frame is None and not any(inputs):
             return None
-        data = _data(step)
-        inputs[data] = frame
+        if frame is not None:
+            inputs[_data(step)] = frame
     try:
         names = _operands(step, inputs)
     except Unliftable:
@@ -55,19 +57,23 @@ def answer(lift: Lift, step: Step) -> tuple[Answer, ...] | None:
     return _emitted(lift, step, inputs, names, frame)
 
 
+def _rows_of(lift: Lift, view: object) -> RowsOf | None:
+    """The matrix that a view's twin is the map of; also one number of a map: a dynamic quantization's scale."""
+    if not isinstance(view, View):
+        return None
+    found = lift.rows.get(view.twin)
+    return RowsOf(view.twin, "", view, scalar=True) if found is None and not view.groups else found
+
+
 def _data(step: Step) -> int:
     places = FULLY_CONNECTED.get(step.node.op)
     return places.data if places else 0
 
 
 def _entered(lift: Lift, step: Step) -> RowsOf | None:
-    """The matrix of windows behind a flattened value, at a layer or where quantization begins.
-
-    Windows of integers would be smaller, but onnxruntime fuses QuantizeLinear, DequantizeLinear and the layer
-    to an integer one only where they stand together (8 times the time without, measured).
-    """
+    """The matrix of windows behind a flattened value: at a layer, or at the rounding in front of it."""
     op, data = step.node.op, _data(step)
-    if op not in FULLY_CONNECTED and not (quantizing(op) and not step.mapped):
+    if op not in FULLY_CONNECTED and (step.mapped or not _rounding(lift, step)):
         return None
     if op in FULLY_CONNECTED and operands(lift.native, step.fact).data != data:
         return None
@@ -78,6 +84,20 @@ def _entered(lift: Lift, step: Step) -> RowsOf | None:
         return None
     kernel = _kernel(lift, step, view)
     return None if kernel is None else _matrix(lift, step, view, kernel)
+
+
+def _rounding(lift: Lift, step: Step) -> bool:
+    """Whether windows are cut in front of an op that rounds, though windows of integers are smaller.
+
+    Where DequantizeLinear begins, what stands in front is integers. onnxruntime makes signed ones unsigned,
+    for which it has an integer layer, only where QuantizeLinear and DequantizeLinear stand together (8 times
+    the time without, measured).
+    """
+    if step.node.op != "QuantizeLinear":
+        return step.node.op == "DequantizeLinear"
+    signed = lift.native.value(step.output).dtype == dtypes.INT8
+    readers = lift.model.graph.consumers.get(step.output, ())
+    return signed and any(node.op == "DequantizeLinear" for node in readers)
 
 
 def _kernel(lift: Lift, step: Step, view: View) -> tuple[int, ...] | None:
@@ -216,9 +236,11 @@ def _map(lift: Lift, step: Step, frame: RowsOf, matrix: str, features: int) -> s
     return transpose(lift, place, value, (0, d + 1, *range(1, d + 1)), like=step.output)
 
 
-def _scalar(lift: Lift, frame: RowsOf, name: str) -> View:
-    """One number for all rows: the scale of a dynamic quantization."""
-    view = replace(frame.view, twin=name, groups=(), channels=1)
+def _scalar(lift: Lift, frame: RowsOf, name: str, shape: Shape = ()) -> View:
+    """One number for all rows, the scale of a dynamic quantization; or one per feature, such a scale times
+    those of a weight's columns, which no map takes as it is."""
+    groups = ((1,),) if shape not in ((), (1,)) else ()
+    view = replace(frame.view, twin=name, groups=groups, channels=(*shape, 1)[0], spatial=(), free=())
     lift.rows[name] = frame._replace(matrix=name, view=view, scalar=True)
     return view
 
@@ -227,11 +249,12 @@ def _scalars(
     lift: Lift, step: Step, inputs: list[RowsOf | None], names: tuple[str, ...]
 ) -> tuple[Answer, ...] | None:
     """An elementwise op on such numbers only."""
-    if step.target not in ((), (1,)) or step.node.op not in _UNARY or len(step.node.outputs) != 1:
+    shape = step.target
+    if shape is None or len(shape) > 1 or step.node.op not in _UNARY or len(step.node.outputs) != 1:
         return None
     rows = next(rows for rows in inputs if rows is not None)
     node = replace(step.node, inputs=names, origin=None)
-    return (_scalar(lift, rows, lift.builder.add(step.place, node, hint=step.output)),)
+    return (_scalar(lift, rows, lift.builder.add(step.place, node, hint=step.output), shape),)
 
 
 def _record(lift: Lift, step: Step, frame: RowsOf, result: str, weight: tuple[int, int]) -> None:

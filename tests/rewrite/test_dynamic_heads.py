@@ -69,9 +69,9 @@ def test_dynamic_quantization_in_a_drop_in_is_exact() -> None:
     assert {node.op for node in candidate.graph.nodes} >= {"ConvInteger", "Flatten"}
 
 
-@pytest.mark.parametrize("form", ["conv", "rows"])
-def test_a_dynamic_head_is_proved_at_its_native_size(form: str, tmp_path: Path) -> None:
-    model = dynamic(False)
+@pytest.mark.parametrize(("form", "channels"), [("conv", False), ("rows", False), ("rows", True)])
+def test_a_dynamic_head_is_proved_at_its_native_size(form: str, channels: bool, tmp_path: Path) -> None:
+    model = dynamic(channels)
     _, candidate = converted(model, form=form)
     save(model, tmp_path / "a.onnx")
     save(candidate, tmp_path / "b.onnx")
@@ -104,8 +104,10 @@ def test_dynamic_quantize_mat_mul_on_rows(channels: bool) -> None:
     equal_on_windows(model, candidate, steps=0.02 * CELLS**0.5 * 2)
 
 
-def test_dynamic_quantization_on_rows() -> None:
-    model = dynamic(False)
+@pytest.mark.parametrize("channels", [False, True])
+def test_dynamic_quantization_on_rows(channels: bool) -> None:
+    """Per channel the scale of the map is multiplied by a vector, which serves all rows."""
+    model = dynamic(channels)
     made, candidate = converted(model, form="rows")
     assert made.edit is not None
     assert made.edit.exactness == "approximate"

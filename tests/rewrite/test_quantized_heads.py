@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from tempfile import TemporaryDirectory
+
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 from quantized_nets import CELLS, F32, MAP, RNG, converted, equal_on_windows, integers, quantized, scales
 
+from onnxscope.files.write import dumps
 from onnxscope.graph import Model
 from onnxscope.rewrite.fc_to_conv import convert, plan
 from onnxscope.rewrite.plan import Options
@@ -176,17 +181,38 @@ BIG_QDQ = {
     ],
 )
 def test_auto_for_a_layer_on_rounded_floats(x: str, form: str, reason: str) -> None:
-    """Measured (docs/forms.md): `rows` takes 1.3 to 1.55 times the original, which the others undercut."""
-    made, candidate = converted(quantized(qdq(None, False)[0], x=x, **BIG_QDQ), form="auto")
+    made, _ = converted(quantized(qdq(None, False)[0], x=x, **BIG_QDQ), form="auto")
     (layer,) = made.conversions
     assert (layer.form, layer.form_reason.startswith(reason)) == (form, True)
-    if form == "rows":  # from its own rounding on: what stands between it and the layer would keep floats
-        gemm = next(node for node in candidate.graph.nodes if node.op == "Gemm")
-        maker = candidate.graph.producers[gemm.inputs[0]]
-        assert (maker.op, candidate.graph.producers[maker.inputs[0]].op) == (
-            "DequantizeLinear",
-            "QuantizeLinear",
-        )
+
+
+@pytest.mark.parametrize(("zero", "cut"), [(np.uint8(117), "Reshape"), (np.int8(-3), "QuantizeLinear")])
+def test_windows_are_cut_out_of_integers_where_the_layer_stays_one_on_integers(
+    zero: np.generic, cut: str
+) -> None:
+    """onnxruntime has an integer layer for unsigned activations; signed ones it makes unsigned only where
+    QuantizeLinear and DequantizeLinear stand together."""
+    lines, values = qdq(None, False)
+    lines = ["c = DequantizeLinear(bi, bs)", *(line.replace(", b)", ", c)") for line in lines)]
+    lines = [line.replace("(r,", "(a,") for line in lines if "Relu" not in line]
+    values |= {"bi": RNG.integers(-9, 9, 6).astype(np.int32), "bs": np.array(0.04 * 0.01, F32)}
+    model = quantized(lines, **values, z=np.array(zero))
+    _, candidate = converted(model, form="rows")
+    gemm = next(node for node in candidate.graph.nodes if node.op == "Gemm")
+    maker = candidate.graph.producers[gemm.inputs[0]]
+    assert (maker.op, candidate.graph.producers[maker.inputs[0]].op) == ("DequantizeLinear", cut)
+    assert optimized_ops(candidate) >= {"QGemm"}
+    equal_on_windows(model, candidate, steps=0.041)
+
+
+def optimized_ops(model: Model) -> set[str]:
+    """Ops of a model as onnxruntime runs it."""
+    with TemporaryDirectory() as folder:
+        settings = ort.SessionOptions()
+        settings.optimized_model_filepath = f"{folder}/optimized.onnx"
+        settings.log_severity_level = 3  # a file of this machine: that's what is wanted here
+        ort.InferenceSession(dumps(model), settings, providers=["CPUExecutionProvider"])
+        return {node.op_type for node in onnx.load(settings.optimized_model_filepath).graph.node}
 
 
 def test_small_layers_on_rounded_floats_are_plain_convolutions() -> None:
