@@ -11,6 +11,8 @@ restored where something needs it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from math import prod
 from typing import NamedTuple, TypeAlias
 
 from onnxscope.rewrite import opsets
@@ -37,6 +39,8 @@ class Planned(NamedTuple):
     """Original value whose twin the result is."""
     batch: int | None = None
     """N where it is a number."""
+    halved: bool = False
+    """Whether kernel and channels are those of a weight seen as [M, (C, 2), K1/2, ..]."""
 
 
 Steps: TypeAlias = "tuple[str, int] | None"
@@ -77,8 +81,25 @@ def fold(lift: Lift, planned: Planned) -> str:
     inside = _inside(lift, planned)
     if inside is not None:
         return inside
+    planned = _halved(lift, planned)
     source = _entered(lift, planned, "fold", _fold)
     return _finished(lift, planned, source, ("strides", planned.kernel[-1]))
+
+
+def _halved(lift: Lift, planned: Planned) -> Planned:
+    """A kernel as one half as high on twice the channels, where that is quicker: the same numbers in order.
+
+    For four images onnxruntime's Conv reads its weights twice, in blocks of 4 KB for each place of the kernel
+    (16 by 64 channels): of 8 places they stay in a first-level cache of 32 KB, of 16 they don't. Measured at
+    4x4 and batch 4: 1.10 against 1.15 times the Gemm with 8 MB, 0.82 against 0.91 with 134 MB. Half of 6x6
+    doesn't fit either, and copying costs 4 % on larger maps.
+    """
+    weight, (first, *others) = lift.builder.tensors.get(planned.weight), planned.kernel
+    if weight is None or not others or first % 2 or not 8 < prod(planned.kernel) <= 16:
+        return planned
+    kernel, channels = (first // 2, *others), 2 * planned.channels
+    lift.builder.tensors[planned.weight] = replace(weight, dims=(planned.features, channels, *kernel))
+    return planned._replace(kernel=kernel, channels=channels, halved=True)
 
 
 def interleave(lift: Lift, planned: Planned) -> str:
@@ -112,7 +133,8 @@ def _finished(lift: Lift, planned: Planned, source: Folded, steps: Steps = None)
 
 def _entered(lift: Lift, planned: Planned, layout: str, write: Callable[[Lift, Planned], Folded]) -> Folded:
     """The map as one long image, written once for all layers that read it with the same kernel."""
-    key = (layout, planned.source, len(planned.kernel), planned.kernel[-1] if layout == "fold" else 0)
+    cut = (planned.kernel[-1], planned.halved and planned.kernel[0]) if layout == "fold" else ()
+    key = (layout, planned.source, len(planned.kernel), cut)
     found = lift.builder.frames
     if key not in found:
         found[key] = write(lift, planned)
@@ -128,7 +150,8 @@ def _fold(lift: Lift, planned: Planned) -> Folded:
     """
     place, d, k = planned.place, len(planned.kernel), planned.kernel[-1]
     batch = opsets.sizes(lift, place, planned.source, 0, 1)
-    value = transpose(lift, place, planned.source, (0, *range(2, d + 2), 1))
+    value = _upper_and_lower(lift, planned) if planned.halved else planned.source
+    value = transpose(lift, place, value, (0, *range(2, d + 2), 1))
     if k > 1:
         value = opsets.shifted(lift, place, value, d, k, d + 1)
     value = reshape(lift, place, value, (*(0,) * d, 1, -1, k * planned.channels))
@@ -144,6 +167,15 @@ def _fold(lift: Lift, planned: Planned) -> Folded:
         return transpose(lift, place, value, (d, *range(d), d + 1), like=like)
 
     return Folded(value, Frame("fold", d + 2, None, unfold))
+
+
+def _upper_and_lower(lift: Lift, planned: Planned) -> str:
+    """[N, C, S1, ..] -> [N, (C, 2), S1 - K1/2, ..]: each row beside the one K1/2 below it."""
+    place, half = planned.place, planned.kernel[0]
+    upper = opsets.sliced(lift, place, planned.source, 2, 0, -half)
+    lower = opsets.sliced(lift, place, planned.source, 2, half, opsets.LAST)
+    value = lift.builder.emit(place, "Concat", (upper, lower), axis=2, hint=planned.like)
+    return reshape(lift, place, value, (0, planned.channels, -1, *(0,) * (len(planned.kernel) - 1)))
 
 
 def _interleave(lift: Lift, planned: Planned) -> Folded:

@@ -58,7 +58,7 @@ def answer(lift: Lift, step: Step) -> tuple[Answer, ...] | None:
 
 
 def _rows_of(lift: Lift, view: object) -> RowsOf | None:
-    """The matrix that a view's twin is the map of; also one number of a map: a dynamic quantization's scale."""
+    """The matrix that a view's twin is the map of, or one number of a map: a dynamic quantization's scale."""
     if not isinstance(view, View):
         return None
     found = lift.rows.get(view.twin)
@@ -237,8 +237,11 @@ def _map(lift: Lift, step: Step, frame: RowsOf, matrix: str, features: int) -> s
 
 
 def _scalar(lift: Lift, frame: RowsOf, name: str, shape: Shape = ()) -> View:
-    """One number for all rows, the scale of a dynamic quantization; or one per feature, such a scale times
-    those of a weight's columns, which no map takes as it is."""
+    """Numbers for all rows.
+
+    One, the scale of a dynamic quantization; or one per feature, which no map takes as it is: such a scale
+    times those of a weight's columns.
+    """
     groups = ((1,),) if shape not in ((), (1,)) else ()
     view = replace(frame.view, twin=name, groups=groups, channels=(*shape, 1)[0], spatial=(), free=())
     lift.rows[name] = frame._replace(matrix=name, view=view, scalar=True)

@@ -135,11 +135,25 @@ def test_an_image_never_reaches_its_neighbour(form: str) -> None:
 
 
 def test_fold_and_interleave_sum_in_the_order_of_the_convolution() -> None:
-    model = network((8, 6), batch="2")
+    model = network((6, 6), batch="2")
     x = normal(2, 2, 16, 14)
     plain, fold, interleave = (run(converted(model, form=f)[1], x) for f in ("conv", "fold", "interleave"))
     same(fold, plain, exactly=True)
     same(interleave, plain, exactly=True)
+
+
+@pytest.mark.parametrize(("native", "dims"), [((8, 6), (6, 4, 2, 3)), ((6, 6), (6, 2, 3, 3))])
+def test_fold_halves_a_small_even_kernel_on_twice_the_channels(
+    native: tuple[int, int], dims: tuple[int, ...]
+) -> None:
+    """4x3 places become 2x3 on the rows and those two below; the numbers of the weight keep their order."""
+    model = network(native)
+    _, candidate = check(model, "fold", [native, (13, 9)], 3)
+    conv = next(node for node in candidate.graph.nodes if node.op == "Conv")
+    weight = candidate.graph.initializers[conv.inputs[1]]
+    assert weight.dims == dims
+    expected = model.graph.initializers["w"].array().T
+    np.testing.assert_array_equal(weight.array().reshape(6, -1), expected)
 
 
 CHAIN = ["f = Flatten(p)", "a = Gemm(f, w, b)", "r = Relu(a)", "q = Gemm(r, v, c)", "s = Mul(q, k)",
