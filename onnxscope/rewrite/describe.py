@@ -8,7 +8,7 @@ from onnxscope.analysis.facts import Facts
 from onnxscope.analysis.receptive_field import Field
 from onnxscope.analysis.spatial import closed_forms
 from onnxscope.rewrite.atrous import Dense, strides
-from onnxscope.rewrite.form_choice import gains
+from onnxscope.rewrite.form_choice import gains, starts
 from onnxscope.rewrite.lift import Layer, Tensors
 from onnxscope.rewrite.native import Sizes
 from onnxscope.rewrite.plan import Conversion, Geometry
@@ -148,7 +148,8 @@ def notes(chosen: Selection, thicker: Dense | None = None) -> tuple[str, ...]:
             "onnxruntime's CPU provider has no bfloat16 kernels: this file runs on other providers only, "
             "and without a proof on those it is written with --no-verify only"
         )
-    return (*found, *gains(lift, chosen.layers), *_dense_notes(chosen, thicker), *remarks(chosen))
+    found += [*gains(lift, chosen.layers), *starts(lift, chosen.layers)]
+    return (*found, *_dense_notes(chosen, thicker), *remarks(chosen))
 
 
 def _dense_notes(chosen: Selection, thicker: Dense | None) -> list[str]:

@@ -129,11 +129,25 @@ _MEASURED = {
 """What a form gains at native size, from the table in docs/forms.md (first weights of 8 MB and more)."""
 
 
-_START = (
-    "like conv it starts a session at 2.3 times the original's peak memory (1.9 with --external-data), "
-    "--form rows at 1.0"
-)
-"""Of VGG's head with its weights inside the file, from the same page."""
+HEAVY = 64_000_000
+"""Bytes of a weight from which the memory that a session starts with is worth a note."""
+
+
+def starts(lift: Lift, layers: Sequence[Layer]) -> list[str]:
+    """What a session with heavy convolutions needs when it starts (VGG's head, from docs/forms.md)."""
+    if lift.options.target not in ("cpu", "auto"):
+        return []
+    heavy = dict.fromkeys(
+        layer.fact.label
+        for layer in layers
+        if layer.form != "rows" and _bytes(lift, Step(lift, layer.fact)) >= HEAVY
+    )
+    if not heavy:
+        return []
+    return [
+        f"when a session starts, onnxruntime writes the weights of {', '.join(heavy)} anew: its peak memory "
+        "is up to 2.3 times the original's, 1.9 with --external-data; with --form rows it is the original's"
+    ]
 
 
 def gains(lift: Lift, layers: Sequence[Layer]) -> list[str]:
@@ -149,7 +163,7 @@ def gains(lift: Lift, layers: Sequence[Layer]) -> list[str]:
         if form != "conv":
             measured = _on_rows(lift, step, layer.source)
             if form in _MEASURED:
-                measured = f"{_MEASURED[_quantized(lift, step) or form]}; {_START}"
+                measured = _MEASURED[_quantized(lift, step) or form]
             found.setdefault(f"{form} ({reason}): {measured}", {})[layer.fact.label] = None
     return [f"--form auto would write {', '.join(labels)} as {text}" for text, labels in found.items()]
 

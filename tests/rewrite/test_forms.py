@@ -344,6 +344,20 @@ def test_a_plain_convolution_says_what_another_form_gains(
     assert plan(model, Options(form="auto")).notes == ()
 
 
+@pytest.mark.parametrize(("form", "target", "noted"), [
+    ("conv", "cpu", True), ("fold", "cpu", True), ("rows", "cpu", False), ("conv", "cuda", False),
+])  # fmt: skip
+def test_a_plan_says_what_memory_a_session_with_heavy_convolutions_starts_with(
+    form: str, target: str, noted: bool
+) -> None:
+    """24 inputs and 700,000 outputs in float32: 67 MB; the second layer's weight is small."""
+    features = 700_000
+    heavy = {"w": np.zeros((24, features), np.float32)}
+    model = network((8, 6), lines=["f = Flatten(p)", "a = MatMul(f, w)", "y = Relu(a)"], **heavy)
+    notes = plan(model, Options(form=form, target=target)).notes
+    assert any("weights of a anew" in note and "--external-data" in note for note in notes) == noted
+
+
 def test_where_interleave_cant_be_written_a_convolution_is_and_says_so() -> None:
     made, _ = converted(network((8, 6)), form="interleave")
     assert [(c.form, c.form_reason) for c in made.conversions] == [
