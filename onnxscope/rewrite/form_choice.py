@@ -11,6 +11,7 @@ from onnxscope import dtypes
 from onnxscope.analysis.facts import NodeFact
 from onnxscope.expr import product
 from onnxscope.graph import Node
+from onnxscope.rewrite.forms import HEAVY
 from onnxscope.rewrite.layout import FULLY_CONNECTED, operands
 from onnxscope.rewrite.lift import Layer, Lift, Step, find
 from onnxscope.rewrite.views import Joined, View
@@ -122,31 +123,27 @@ def _fastest(lift: Lift, step: Step, view: View) -> tuple[str, str]:
 _MEASURED = {
     "fold": "at batch 8 its head takes 0.8 to 1.0 times the original's time, conv 3.2 to 4.5 times",
     "interleave": "at batch 8 its head takes 0.8 times the original's time, conv 3.2 to 4.5 times",
-    "qdq": "at batch 8 its head takes 1.3 to 1.5 times the original's time, conv 5 times",
-    "quantized": "at batch 8 its head takes 1.0 to 1.3 times the original's time, conv 4 times and more",
+    "qdq": "at batch 8 its head takes 1.1 to 1.3 times the original's time, conv 4 to 5 times",
+    "quantized": "at batch 8 its head takes 1.0 to 1.2 times the original's time, conv 4 times and more",
     "pool": "at batch 8 its head takes 1.0 times the original's time, conv 2.2 times",
 }
 """What a form gains at native size, from the table in docs/forms.md (first weights of 8 MB and more)."""
 
 
-HEAVY = 64_000_000
-"""Bytes of a weight from which the memory that a session starts with is worth a note."""
-
-
 def starts(lift: Lift, layers: Sequence[Layer]) -> list[str]:
-    """What a session with heavy convolutions needs when it starts (VGG's head, from docs/forms.md)."""
+    """What a session with heavy plain convolutions needs when it starts (VGG's head, from docs/forms.md)."""
     if lift.options.target not in ("cpu", "auto"):
         return []
     heavy = dict.fromkeys(
         layer.fact.label
         for layer in layers
-        if layer.form != "rows" and _bytes(lift, Step(lift, layer.fact)) >= HEAVY
+        if layer.form == "conv" and _bytes(lift, Step(lift, layer.fact)) >= HEAVY
     )
     if not heavy:
         return []
     return [
         f"when a session starts, onnxruntime writes the weights of {', '.join(heavy)} anew: its peak memory "
-        "is up to 2.3 times the original's, 1.9 with --external-data; with --form rows it is the original's"
+        "is up to 2.3 times the original's, 1.9 with --external-data; 1.5 with --form auto, 1.0 with rows"
     ]
 
 

@@ -15,6 +15,8 @@ from dataclasses import replace
 from math import prod
 from typing import NamedTuple, TypeAlias
 
+from onnxscope import dtypes
+from onnxscope.graph import Tensor
 from onnxscope.rewrite import opsets
 from onnxscope.rewrite.builder import Folded, Frame
 from onnxscope.rewrite.lift import Lift
@@ -43,6 +45,8 @@ class Planned(NamedTuple):
     """Whether kernel and channels are those of a weight seen as [M, (C, 2), K1/2, ..]."""
 
 
+HEAVY, _PARTS = 100_000_000, 4
+"""Bytes of a weight from which the memory that a session starts with matters; convolutions that share it."""
 Steps: TypeAlias = "tuple[str, int] | None"
 """`strides` or `dilations`, and the number along the last axis."""
 Form: TypeAlias = "Callable[[Lift, Planned], str]"
@@ -127,8 +131,35 @@ def _inside(lift: Lift, planned: Planned) -> str | None:
 
 
 def _finished(lift: Lift, planned: Planned, source: Folded, steps: Steps = None) -> str:
-    value = _conv(lift, planned, source.value, steps=steps)
+    parts = _parts_of(lift.builder.tensors.get(planned.weight), planned.features)
+    value = _in_parts(lift, planned, source.value, steps, parts)
     return lift.builder.unfolded(planned.place, value, source.frame, planned.like)
+
+
+def _parts_of(weight: Tensor | None, features: int) -> int:
+    """How many convolutions share a weight's features, so that a session starts with less memory.
+
+    onnxruntime holds four copies of each convolution's weight while it writes it in its blocked layout: for
+    VGG's head 2.3 times the original's peak with one, 1.5 with four, for 2 % of time (measured). A part
+    must be whole blocks of 64 features.
+    """
+    size = dtypes.byte_size(weight.dtype, prod(weight.dims)) if weight is not None else None
+    return _PARTS if (size or 0) >= HEAVY and features % (64 * _PARTS) == 0 else 1
+
+
+def _in_parts(lift: Lift, planned: Planned, source: str, steps: Steps, parts: int) -> str:
+    """The Conv, or several that share its features; the weight stays one tensor, for a Split."""
+    if parts == 1:
+        return _conv(lift, planned, source, steps=steps)
+    weights = opsets.split(lift, planned.place, planned.weight, parts, planned.features)
+    biases = ("",) * parts
+    if planned.bias:
+        biases = opsets.split(lift, planned.place, planned.bias, parts, planned.features)
+    made = [
+        _conv(lift, planned._replace(weight=weight, bias=bias), source, steps=steps)
+        for weight, bias in zip(weights, biases, strict=True)
+    ]
+    return lift.builder.emit(planned.place, "Concat", made, axis=1, hint=planned.like)
 
 
 def _entered(lift: Lift, planned: Planned, layout: str, write: Callable[[Lift, Planned], Folded]) -> Folded:

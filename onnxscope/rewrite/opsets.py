@@ -17,6 +17,15 @@ def sliced(lift: Lift, place: int, value: str, axis: int, start: int, end: int) 
     return lift.builder.emit(place, "Slice", (value, *inputs), hint=value)
 
 
+def split(lift: Lift, place: int, value: str, parts: int, size: int) -> tuple[str, ...]:
+    """Equal parts of the first axis; sizes are an attribute below opset 13. Source: Split-2, -13."""
+    sizes = (size // parts,) * parts
+    inputs = (value,) if lift.opset < 13 else (value, lift.builder.ints(sizes, "sizes"))
+    given = sizes if lift.opset < 13 else None
+    first = lift.builder.emit(place, "Split", inputs, outputs=parts, axis=0, split=given, hint=value)
+    return lift.builder.outputs_of(first)
+
+
 def squeezed(lift: Lift, place: int, value: str, axis: int) -> str:
     """Without an axis of size 1; the axis is an attribute below opset 13. Source: Squeeze-1, Squeeze-13."""
     return _axis(lift, place, "Squeeze", value, axis)

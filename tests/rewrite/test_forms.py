@@ -15,6 +15,7 @@ from onnxscope.expr.bounds import assuming
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
+from onnxscope.rewrite import forms
 from onnxscope.rewrite.fc_to_conv import convert, plan
 from onnxscope.rewrite.plan import Options, Plan
 
@@ -344,14 +345,29 @@ def test_a_plain_convolution_says_what_another_form_gains(
     assert plan(model, Options(form="auto")).notes == ()
 
 
+@pytest.mark.parametrize("form", ["fold", "interleave"])
+@pytest.mark.parametrize("opset", [9, 13, 18])
+def test_convolutions_share_the_features_of_a_heavy_weight(
+    form: str, opset: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weight stays one tensor, which a Split takes apart: a session writes it anew part by part."""
+    monkeypatch.setattr(forms, "HEAVY", 24 * 512 * 4)
+    given = {"w": normal(24, 512), "b": normal(512), "v": normal(512, 4)}
+    model = network((8, 6), batch="2", opset=opset, **given)
+    _, candidate = check(model, form, [(8, 6), (13, 9)], 2)
+    assert ops(candidate, "Split Conv Relu") == ["Split", "Split", *("Conv",) * 4, "Relu", "Conv"]
+    split = next(node for node in candidate.graph.nodes if node.op == "Split")
+    assert candidate.graph.initializers[split.inputs[0]].dims[0] == 512
+
+
 @pytest.mark.parametrize(("form", "target", "noted"), [
-    ("conv", "cpu", True), ("fold", "cpu", True), ("rows", "cpu", False), ("conv", "cuda", False),
+    ("conv", "cpu", True), ("fold", "cpu", False), ("rows", "cpu", False), ("conv", "cuda", False),
 ])  # fmt: skip
 def test_a_plan_says_what_memory_a_session_with_heavy_convolutions_starts_with(
     form: str, target: str, noted: bool
 ) -> None:
-    """24 inputs and 700,000 outputs in float32: 67 MB; the second layer's weight is small."""
-    features = 700_000
+    """24 inputs and 1,048,576 outputs in float32: 101 MB."""
+    features = 2**20
     heavy = {"w": np.zeros((24, features), np.float32)}
     model = network((8, 6), lines=["f = Flatten(p)", "a = MatMul(f, w)", "y = Relu(a)"], **heavy)
     notes = plan(model, Options(form=form, target=target)).notes
