@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
 from nets import net
 
-from onnxscope.expr import bind, lower_bound, minimum, symbol
-from onnxscope.expr.bounds import assuming
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
@@ -386,18 +382,6 @@ def test_below_opset_5_shapes_cant_be_computed() -> None:
     model = network((8, 6), lines=lines, opset=4)
     made = plan(model, Options(form="rows"))
     assert [(c.form, "from opset 5 on" in c.form_reason) for c in made.conversions] == [("conv", True)]
-
-
-def test_sizes_at_least_the_native_one_decide_minima() -> None:
-    size = (symbol("H") - 28) // 4
-    assert minimum(0, size) != 0
-    with assuming({"H": 32}):
-        assert minimum(0, size) == 0
-        assert lower_bound(size) == 1
-        with ThreadPoolExecutor() as pool:
-            assert pool.submit(minimum, 0, size).result() != 0  # another thread assumes nothing
-    assert minimum(0, size) != 0  # forgotten again
-    assert bind(size, {"H": 20}) == -2
 
 
 @pytest.mark.parametrize("form", ["fold", "interleave"])

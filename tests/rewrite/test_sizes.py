@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ml_dtypes
@@ -13,6 +14,8 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from test_fc_to_conv import POOL, assert_near, converted, normal, run, shapes, small
 
 from onnxscope.errors import UsageError
+from onnxscope.expr import bind, lower_bound, minimum, symbol
+from onnxscope.expr.bounds import assuming
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
@@ -206,3 +209,15 @@ def test_a_slice_that_leaves_images_out_stays() -> None:
     lines = ["f = Flatten(x)", "g = Gemm(f, w)", "y = Slice(g, s, e, a, t)"]
     model = net(lines, x="4,3,8,8", w=normal(192, 6), **cut)
     assert plan(model).edit is None
+
+
+def test_sizes_at_least_the_native_one_decide_minima() -> None:
+    size = (symbol("H") - 28) // 4
+    assert minimum(0, size) != 0
+    with assuming({"H": 32}):
+        assert minimum(0, size) == 0
+        assert lower_bound(size) == 1
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(minimum, 0, size).result() != 0  # another thread assumes nothing
+    assert minimum(0, size) != 0  # forgotten again
+    assert bind(size, {"H": 20}) == -2
