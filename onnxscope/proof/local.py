@@ -104,7 +104,8 @@ def unfolded(heads: Sequence[HeadLink], trial: Mapping[str, Array]) -> dict[str,
     for head in heads:
         if head.folding is not None:
             for name in set(head.folding.values.values()) & set(trial):
-                found[name] = head.folding.unfolded(trial[name], len(trial[head.feature_map]))
+                batch = len(trial[head.read_map if head.read_map in trial else head.feature_map])
+                found[name] = head.folding.unfolded(trial[name], batch)
     return found
 
 

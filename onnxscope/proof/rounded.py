@@ -68,7 +68,7 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
     parts.append(Between(start, given, window, {name: name for name in outputs}, None))
     chained = all(part.start in sources(original, [end]) for part in parts for end in part.ends)
     alone = all(len(cut(original, {p.start: 1}, list(p.ends)).graph.inputs) == 1 for p in parts)
-    plain = head.folding is None and not head.axes and not any(layer.parts for layer in head.layers)
+    plain = not head.axes and not any(layer.parts for layer in head.layers)
     return tuple(parts) if chained and alone and plain else ()
 
 
@@ -124,6 +124,7 @@ def check(
 
     `ranks` tells the axes of the original's values.
     """
+    found = local.unfolded((head,), found)
     layers = [(link, fully_connected(original, link, runner)) for link in head.layers]
     if any(layer is None for _, layer in layers):
         return None

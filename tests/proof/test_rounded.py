@@ -63,7 +63,7 @@ def judged(original: onnx.ModelProto, candidate: onnx.ModelProto, folder: Path) 
     )
 
 
-@pytest.mark.parametrize("form", ["conv", "rows"])
+@pytest.mark.parametrize("form", ["conv", "rows", "fold"])
 @pytest.mark.parametrize("name", HEADS)
 def test_a_right_head_passes_piece_by_piece(name: str, form: str, tmp_path: Path) -> None:
     outcome = judged(*built(name, form=form), tmp_path)
@@ -73,8 +73,15 @@ def test_a_right_head_passes_piece_by_piece(name: str, form: str, tmp_path: Path
     )  # both layers on each of 2 x 6x4 windows, and what lies between
 
 
+def twin(model: onnx.ModelProto, name: str) -> str:
+    """The candidate's name of a value: another one where it is folded."""
+    (head,) = links.read(loads(model.SerializeToString()))
+    return head.folding.values.get(name, name) if head.folding else name
+
+
 def number(model: onnx.ModelProto, name: str, value: float) -> None:
-    """Another scale for the nodes that read one."""
+    """Another scale for the node that makes a value."""
+    name = twin(model, name)
     fresh = f"{name}_wrong"
     tensor = numpy_helper.from_array(np.asarray(value, np.float32), fresh)
     model.graph.initializer.append(tensor)
@@ -95,7 +102,8 @@ def weight(model: onnx.ModelProto) -> None:
 
 def unrectified(model: onnx.ModelProto) -> None:
     """Without the activation between the layers."""
-    relu = next(node for node in model.graph.node if node.op_type == "Relu" and "r" in node.output)
+    name = twin(model, "r")
+    relu = next(node for node in model.graph.node if node.op_type == "Relu" and name in node.output)
     relu.op_type = "Identity"
 
 
@@ -105,9 +113,10 @@ def unrectified(model: onnx.ModelProto) -> None:
      unrectified],
     ids=["scale of the input", "of the hidden layer", "of the output", "a weight", "the activation"],
 )  # fmt: skip
+@pytest.mark.parametrize("form", ["conv", "fold"])
 @pytest.mark.parametrize("name", HEADS)
-def test_a_wrong_piece_shows(name: str, sabotage: object, tmp_path: Path) -> None:
-    original, candidate = built(name)
+def test_a_wrong_piece_shows(name: str, form: str, sabotage: object, tmp_path: Path) -> None:
+    original, candidate = built(name, form=form)
     sabotage(candidate)
     assert not judged(original, candidate, tmp_path).ok
 
