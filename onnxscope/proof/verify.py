@@ -19,6 +19,7 @@ from onnxscope.proof import (
     latency,
     local,
     providers,
+    rounded,
     steps,
     tf32,
     trials,
@@ -176,6 +177,8 @@ def _compared(pair: Pair, notes: list[str]) -> tuple[Outcome, list[LayerResult]]
     """Outputs on every trial, then the layers of a conversion, then every common value if asked for."""
     outcome = trials.compared(pair)
     layers = [*_exact(pair), *_local(pair, outcome, notes)]
+    if all(layer.ok for layer in layers):
+        outcome = replace(outcome, outputs=rounded.outputs(pair, outcome, notes))
     if pair.setting.request.layers:
         layers += _values(pair, outcome, notes)
     elif all(layer.ok for layer in layers) and not all(output.ok for output in outcome.outputs):

@@ -9,11 +9,14 @@ import pytest
 from nets import net
 from onnx import numpy_helper
 
+import onnxscope
 from onnxscope.analysis.shapes import infer
 from onnxscope.files.read import loads
-from onnxscope.files.write import dumps
+from onnxscope.files.write import dumps, save
 from onnxscope.proof import links, rounded
 from onnxscope.proof.limits import FLOAT32
+from onnxscope.proof.result import Request
+from onnxscope.proof.verify import verify
 from onnxscope.rewrite.fc_to_conv import convert, plan
 from onnxscope.rewrite.plan import Options
 
@@ -130,3 +133,52 @@ def test_a_head_with_layers_side_by_side_is_no_chain() -> None:
     after = convert(plan(model, Options()))
     (head,) = links.read(after)
     assert rounded.pieces(model, after, head, ["y"]) == ()
+
+
+def wide(name: str, seed: int, folder: Path) -> str:
+    """A head of a few hundred channels and units: of as many sums some lie near a tie."""
+    draw = np.random.default_rng(seed)
+    channels = int(draw.integers(100, 400))
+    inputs = channels * 20 if name == "flattened" else channels
+    hidden, outputs = int(draw.integers(200, 600)), int(draw.integers(40, 120))
+    values = {
+        "s": np.float32(draw.uniform(0.01, 0.05)), "t": np.float32(draw.uniform(0.05, 0.3)),
+        "z": np.uint8(110), "ws": np.float32(0.01), "wz": np.int8(0),
+        "wi": draw.integers(-128, 128, (inputs, hidden)).astype(np.int8),
+        "vi": draw.integers(-128, 128, (hidden, outputs)).astype(np.int8),
+        "b": draw.standard_normal(hidden).astype(np.float32),
+    }  # fmt: skip
+    shape = f"N,{channels},4,5"
+    path = folder / "wide.onnx"
+    save(net(HEADS[name], opset=13, x=shape, **{k: np.asarray(v) for k, v in values.items()}), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "what"),
+    [
+        ("mean", 5018, "outputs differ by"),  # a tie at the native size
+        ("mean", 5102, "they move the original by"),  # two steps where kernels are fused
+    ],
+)
+def test_wide_heads_with_sums_near_a_tie_are_no_false_alarm(
+    name: str, seed: int, what: str, tmp_path: Path
+) -> None:
+    original, converted = wide(name, seed, tmp_path), str(tmp_path / "map.onnx")
+    onnxscope.convert(original, converted, verify=False)
+    found = verify(Request(original, converted, seed=seed, trials=1))
+    assert found.equivalent
+    said = (*found.notes, *(output.limit_from for output in found.runs[0].outputs))
+    assert any(what in text for text in said)
+
+
+def test_a_tie_excuses_no_change_in_front_of_the_head(tmp_path: Path) -> None:
+    """The pieces begin at the candidate's own map, so that has to be the original's in every bit."""
+    original, converted = wide("mean", 5018, tmp_path), str(tmp_path / "map.onnx")
+    onnxscope.convert(original, converted, verify=False)
+    model = onnx.load(converted)
+    (relu,) = [node for node in model.graph.node if "m" in node.output]
+    relu.op_type = "Elu"
+    onnx.save(model, converted)
+    found = verify(Request(original, converted, seed=5018, trials=1))
+    assert (found.equivalent, found.reason) == (False, "outputs")
