@@ -17,9 +17,9 @@ from onnxscope.graph import Model, Node
 from onnxscope.proof import limits
 from onnxscope.proof.extract import constant
 from onnxscope.proof.limits import Comparison
-from onnxscope.proof.links import LayerLink
+from onnxscope.proof.links import HeadLink, LayerLink
 from onnxscope.proof.recompute import misfit, placed
-from onnxscope.proof.windows import row_blocks, rows_of
+from onnxscope.proof.windows import row_blocks, rows, rows_of, windows
 
 if TYPE_CHECKING:
     from onnxscope.proof.limits import Array, Floats
@@ -35,6 +35,7 @@ Scale and zero point stand behind each of the first two, a zero point behind the
 """
 ROUNDINGS = 8
 """Float32 roundings between a sum and its step: of the sum, of up to three scales and their products."""
+_WINDOWS = 64
 TEXT = (
     "exact integer sums in float64, then one rounding: 0 steps, 1 where the sum lies within 8u of itself, "
     "u = 2^-24, from the middle of two"
@@ -124,8 +125,42 @@ def check(found: IntegerLayer, link: LayerLink, pairs: Sequence[tuple[Array, Arr
     return total
 
 
+def pool(
+    model: Model, node: Node, head: HeadLink, pair: tuple[Array, Array], runner: Runner
+) -> Comparison | None:
+    """A QLinearGlobalAveragePool of (map [N, C, *S], result [N, C, *S']), over each window; None without one.
+
+    The mean is exact but for its two scales, and ties are frequent: four numbers of eight bits have one in
+    four times. onnxruntime's kernels for a whole map and for windows round them their own way.
+    """
+    given, result = pair
+    if head.pool_kernel is None:
+        return None
+    try:
+        scales = [np.asarray(constant(model, name, runner), np.float64) for name in node.inputs[1:]]
+    except UsageError:  # no constant
+        return None
+    size, zero, out, zero_out = (float(value.reshape(-1)[0]) for value in scales)
+    view = windows(given, head.pool_kernel, head.dilations)
+    view = view.reshape(-1, given.shape[1], prod(head.pool_kernel))
+    table = rows(result)
+    if view.shape[:2] != table.shape:
+        return misfit(result)
+    total = Comparison()
+    for start in range(0, len(view), _WINDOWS):
+        steps = (view[start : start + _WINDOWS].astype(np.float64) - zero) * (size / out)
+        rounding = (ROUNDINGS + view.shape[-1]) * 2.0**-24 * np.abs(steps).mean(-1)
+        part = table[start : start + _WINDOWS]
+        total = total.merged(_nearest(part, steps.mean(-1), zero_out, rounding))
+    return total
+
+
 def _compared(found: IntegerLayer, exact: Floats, part: Array) -> Comparison:
-    rounding = ROUNDINGS * 2.0**-24 * np.abs(exact)
-    ends, place = np.iinfo(part.dtype), exact + found.zero
+    return _nearest(part, exact, found.zero, ROUNDINGS * 2.0**-24 * np.abs(exact))
+
+
+def _nearest(part: Array, exact: Floats, zero: float, rounding: Floats) -> Comparison:
+    """Results against `exact` steps from `zero`: the nearest; also the next where `rounding` spans a tie."""
+    ends, place = np.iinfo(part.dtype), exact + zero
     tie = np.abs(place - np.floor(place) - 0.5) <= rounding
     return limits.compare(part, np.clip(np.rint(place), ends.min, ends.max), tie.astype(np.float64))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxscope.graph import Model
-from onnxscope.proof import dense, jitter, limits, local, recompute
+from onnxscope.proof import dense, integers, jitter, limits, local, recompute
 from onnxscope.proof.bits import same_bits
 from onnxscope.proof.extract import cut, sources
 from onnxscope.proof.layers import fully_connected
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from onnxscope.proof.trials import Outcome
 
 
+_POOLS = local.POOLS | {"QLinearGlobalAveragePool": "average"}
 LIMIT = (
     "each layer in float64 from the candidate's own input, lambda u sqrt(Q) + (n + 1) 2^-126; 0 steps between"
 )
@@ -63,11 +64,11 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
     start, given, window = head.feature_map, head.read_map, head.window
     if head.pool is not None:
         readers = original.graph.consumers.get(start, ())
-        found = [node.outputs[0] for node in readers if local.POOLS.get(node.op) == head.pool]
-        made = local.pools(candidate, head)
+        found = [node.outputs[0] for node in readers if _POOLS.get(node.op) == head.pool]
+        made = _pooled(candidate, head)
         if len(found) != 1 or not made or head.pool_kernel is None:
             return ()
-        start, given, window = found[0], made[0].output, cell
+        start, given, window = found[0], made, cell
     parts = []
     for layer in head.layers:
         parts.append(Between(start, given, window, {layer.input: layer.candidate_input}, layer))
@@ -77,6 +78,14 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
     alone = all(len(cut(original, {p.start: 1}, list(p.ends)).graph.inputs) == 1 for p in parts)
     plain = not head.axes and not any(layer.parts for layer in head.layers)
     return tuple(parts) if chained and alone and plain else ()
+
+
+def _pooled(candidate: Model, head: HeadLink) -> str:
+    """The candidate's result of the head's pool; "" where there is no one node that makes it."""
+    readers = candidate.graph.consumers.get(head.read_map, ())
+    integers_ = [node.outputs[0] for node in readers if node.op == "QLinearAveragePool"]
+    floats = [step.output for step in local.pools(candidate, head)]
+    return next(iter([*floats, *integers_]), "")
 
 
 def names(parts: Sequence[Between]) -> list[str]:
@@ -186,24 +195,20 @@ def check(
     batch: int | None,
     arithmetic: Arithmetic,
 ) -> Comparison | None:
-    """Every piece from the candidate's own values; None where a layer has no float64 form.
+    """Every piece from the candidate's own values; None where a layer isn't recomputed.
 
     `ranks` tells the axes of the original's values.
     """
     found = local.unfolded((head,), found)
-    layers = [(link, fully_connected(original, link, runner)) for link in head.layers]
-    if any(layer is None for _, layer in layers):
-        return None
-    count = sum(found[link.candidate_output].size for link, _ in layers)
-    factor = limits.confidence(max(1, count), limits.DELTA)
-    total = Comparison()
+    outcomes = [_layer(original, link, found, runner, arithmetic) for link in head.layers]
     if head.pool is not None:
         pair = found[head.read_map], found[parts[0].given]
-        total = total.merged(recompute.pool(head, [pair], arithmetic))
-    for link, layer in layers:
-        pairs = [(found[link.candidate_input], found[link.candidate_output])]
-        if layer is not None:
-            total = total.merged(recompute.connected(layer, link, pairs, arithmetic, factor))
+        outcomes.append(_pool(original, head, pair, runner, arithmetic))
+    total = Comparison()
+    for outcome in outcomes:
+        if outcome is None:
+            return None
+        total = total.merged(outcome)
     for part in parts:
         for name, expected in _expected(original, head, part, found, runner, ranks, folder, batch).items():
             given = _rows(found[part.ends[name]], part.layer, head)
@@ -212,6 +217,29 @@ def check(
                 return Comparison(given.size, np.inf, np.inf, 0.0)
             total = total.merged(limits.compare(given, expected, allowed))
     return total
+
+
+def _layer(
+    original: Model, link: LayerLink, found: Mapping[str, Any], runner: Runner, arithmetic: Arithmetic
+) -> Comparison | None:
+    """One layer from the candidate's own input to it; None for a form that isn't recomputed."""
+    pairs = [(found[link.candidate_input], found[link.candidate_output])]
+    layer = fully_connected(original, link, runner)
+    if layer is not None:
+        factor = limits.confidence(max(1, pairs[0][1].size), limits.DELTA)
+        return recompute.connected(layer, link, pairs, arithmetic, factor)
+    exact = integers.layer(original, link, runner)
+    return None if exact is None else integers.check(exact, link, pairs)
+
+
+def _pool(
+    original: Model, head: HeadLink, pair: tuple[Array, Array], runner: Runner, arithmetic: Arithmetic
+) -> Comparison | None:
+    """The pool in front, of floats or of integers."""
+    (node, *_) = [n for n in original.graph.consumers[head.feature_map] if _POOLS.get(n.op) == head.pool]
+    if node.op in local.POOLS:
+        return recompute.pool(head, [pair], arithmetic)
+    return integers.pool(original, node, head, pair, runner)
 
 
 def _expected(
