@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _run(given, held)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        code = INTERRUPTED
     finally:
         if arguments is None and hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -61,8 +61,10 @@ def _left(code: int) -> int:
     """End the process at once where nothing has to be cleaned up, else return the code.
 
     Python would first free every value of a large report one by one, which takes a seventh of the whole run.
+    And where a signal came in the middle of numpy's import, it would kill itself by that, caught or not.
     """
-    if STAYS.isdisjoint(sys.modules):
+    stays = STAYS if not _received else frozenset(("multiprocessing",))
+    if stays.isdisjoint(sys.modules):
         try:
             sys.stdout.flush()
             sys.stderr.flush()
