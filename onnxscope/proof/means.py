@@ -2,7 +2,8 @@
 
 Inputs that are all alike (a constant image) round the same way at every addition, so the error of a sum of
 n terms grows with n, up to n u/2 of the sum, and not with sqrt(n). Each pool's result is moved by n u/16 of
-itself, up or down; times sqrt(2) lambda, about 10, that covers it.
+the mean of absolute values, up or down: of itself where no terms cancel; times sqrt(2) lambda, about 10, that
+covers it.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def moved(
 
 
 def _chain(node: Node, name: str, code: int) -> Iterator[Node]:
-    """The pool under another name, then result + result * n * step under its own."""
+    """The pool under another name, then result + pool of absolute values * n * step under its own."""
 
     def made(op: str, inputs: tuple[str, ...], output: str, *attributes: Attribute) -> Node:
         return Node(0, "", op, "", inputs, (output,), attributes)
@@ -81,5 +82,8 @@ def _chain(node: Node, name: str, code: int) -> Iterator[Node]:
     yield made("Div", (f"{name}_in", f"{name}_out"), f"{name}_n")
     yield made("Cast", (f"{name}_n",), f"{name}_terms", Attribute("to", code, 2))
     yield made("Mul", (f"{name}_terms", f"{name}_step"), f"{name}_share")
-    yield made("Mul", (f"{name}_raw", f"{name}_share"), f"{name}_by")
+    yield made("Abs", (node.inputs[0],), f"{name}_abs")
+    of_sizes = (f"{name}_abs", *node.inputs[1:])
+    yield replace(node, name="", inputs=of_sizes, outputs=(f"{name}_size",), origin=None)
+    yield made("Mul", (f"{name}_size", f"{name}_share"), f"{name}_by")
     yield made("Add", (f"{name}_raw", f"{name}_by"), node.outputs[0])
