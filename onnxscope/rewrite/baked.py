@@ -1,12 +1,14 @@
 """Sizes that a network bakes in: found, lifted where the graph can compute them, and named where not.
 
 An exporter that traced one size writes `Reshape(x, [-1, 1, 28, 28])` where the network said "the same height
-and width". Such a Reshape is rewritten so that it copies those axes from its input.
+and width", `Resize(x, sizes=[1, 8, 56, 56])` for "twice as large", `Expand(x, [1, 8, 28, 28])` for "one map
+for every channel". Such a Reshape copies those axes from its input, the others get scales and repeats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from onnxscope import dtypes
@@ -54,7 +56,7 @@ def blocks(before: Shape, after: Shape) -> list[Block] | None:
 
 
 def lifted(model: Model, native: Facts, free: Facts) -> tuple[Model, tuple[str, ...]]:
-    """The model with reshapes that bake a size rewritten, and their labels; itself where there are none.
+    """The model with nodes that bake a size rewritten, and their labels; itself where there are none.
 
     Only the first ones on each path are found: what lies behind them shows with the next facts.
     """
@@ -65,9 +67,12 @@ def lifted(model: Model, native: Facts, free: Facts) -> tuple[Model, tuple[str, 
     labels: list[str] = []
     for fact in free.main.nodes:
         node = fact.node
-        if node.op != "Reshape" or model.opset.get("", 1) < 5:
+        if node.op == "Reshape" and model.opset.get("", 1) >= 5:
+            new = _copying(node, native, free, names, tensors)
+        elif node.op in _REPEATS and node.domain in ("", "ai.onnx") and _bakes(fact, free, names):
+            new = _REPEATS[node.op](node, native, tensors)
+        else:
             continue
-        new = _copying(node, native, free, names, tensors)
         if new:
             removed.add(node.index)
             added += [(node.index, item) for item in new]
@@ -78,13 +83,13 @@ def lifted(model: Model, native: Facts, free: Facts) -> tuple[Model, tuple[str, 
         ValueInfo(tensor.name, Type("tensor", tensor.dtype, tensor.dims))
         for tensor in (tensors if model.ir_version < 4 else ())
     )
-    dropped = _unused(model, removed)
+    dropped = _unused(model, removed) - {name for _, item in added for name in item.inputs}
     change = Edit(frozenset(removed), tuple(added), tuple(tensors), dropped, inputs=listed)
     return edits.apply(model, change), tuple(labels)
 
 
 def _unused(model: Model, removed: set[int]) -> frozenset[str]:
-    """Targets that only the rewritten reshapes read."""
+    """Targets and sizes that only the rewritten nodes read."""
     graph = model.graph
     names = {name for index in removed for name in graph.nodes[index].inputs[1:]}
     readers = {name: {node.index for node in graph.consumers.get(name, ())} for name in names}
@@ -180,6 +185,59 @@ def _computed(
 
 def _ints(name: str, numbers: list[int]) -> Tensor:
     return Tensor(name, dtypes.INT64, (len(numbers),), packed(numbers, dtypes.INT64))
+
+
+WHOLE_IMAGE = b"align_corners", b"tf_crop_and_resize"
+"""Ways of placing samples that read the size of the whole map: a window of a larger one has other samples."""
+
+
+def _scaling(node: Node, native: Facts, tensors: list[Tensor]) -> list[Node]:
+    """A Resize to whole multiples of its input, by scales; [] where a size is no whole multiple.
+
+    X, roi, scales, sizes (Resize-11 on). A runtime divides sizes by the input's: the same scale.
+    """
+    before, after = native.value(node.inputs[0]).shape, native.value(node.outputs[0]).shape
+    policy = node.attribute("keep_aspect_ratio_policy") or b"stretch"
+    mode = node.attribute("coordinate_transformation_mode")
+    if len(node.inputs) < 4 or before is None or after is None or policy != b"stretch" or mode in WHOLE_IMAGE:
+        return []
+    axes = node.attribute("axes")
+    given = axes if isinstance(axes, tuple) else tuple(range(len(before)))
+    named = [axis % len(before) for axis in given if isinstance(axis, int)]
+    scales = [_multiple(before[axis], after[axis]) for axis in named]
+    known = [scale for scale in scales if scale is not None]
+    if len(known) < len(scales):
+        return []
+    name = f"{node.outputs[0]}_scales"
+    tensors.append(Tensor(name, dtypes.FLOAT, (len(known),), packed(known, dtypes.FLOAT)))
+    return [replace(node, inputs=(node.inputs[0], node.inputs[1], name))]
+
+
+def _multiple(before: Size, after: Size) -> int | None:
+    """What `before` is taken times, where that is a whole number at every size."""
+    if before == after:
+        return 1
+    if isinstance(before, int) and isinstance(after, int) and before and after % before == 0:
+        return after // before
+    return None
+
+
+def _repeating(node: Node, native: Facts, tensors: list[Tensor]) -> list[Node]:
+    """An Expand that leaves the axes alone that already have their size: a 1 in its shape says so."""
+    before, after = native.value(node.inputs[0]).shape, native.value(node.outputs[0]).shape
+    if before is None or after is None:
+        return []
+    padded = (1,) * (len(after) - len(before)) + before
+    wanted = [1 if old == new else new for old, new in zip(padded, after, strict=True)]
+    known = [size for size in wanted if isinstance(size, int)]
+    if len(known) < len(wanted):
+        return []
+    name = f"{node.outputs[0]}_shape"
+    tensors.append(_ints(name, known))
+    return [replace(node, inputs=(node.inputs[0], name))]
+
+
+_REPEATS = {"Resize": _scaling, "Expand": _repeating}
 
 
 _SIZED = frozenset("Reshape Resize Upsample Expand Tile ConstantOfShape".split())

@@ -36,7 +36,8 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * max(1.0, float(np.abs(expected).max())))
+    """Equal up to the order of sums: of 200 products, up to 2e-6 of the largest was seen over seeds."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6 * max(1.0, float(np.abs(expected).max())))
 
 
 def converted(model: Model, **options: object) -> tuple[Plan, Model]:
@@ -55,11 +56,11 @@ POOL = "p = MaxPool(x) kernel_shape=[2,2] strides=[2,2]"
 HEAD = [POOL, "f = Flatten(p)", "a = Gemm(f, w, b)", "r = Relu(a)", "y = Gemm(r, v)"]
 
 
-def small(lines: list[str] = HEAD, x: str = "N,3,8,8", **more: object) -> Model:
+def small(lines: list[str] = HEAD, x: str = "N,3,8,8", opset: int = 17, **more: object) -> Model:
     given = {"w": normal(48, 6), "b": normal(6), "v": normal(6, 5), **more}
     used = " ".join(lines)
     read = {k: v for k, v in given.items() if f"{k}," in used or f"{k})" in used}
-    untyped = onnx.load_from_string(dumps(net(lines, x=x, **read)))
+    untyped = onnx.load_from_string(dumps(net(lines, opset=opset, x=x, **read)))
     return loads(onnx.shape_inference.infer_shapes(untyped, strict_mode=True).SerializeToString())
 
 

@@ -102,16 +102,71 @@ def test_a_shape_that_frees_a_fixed_size() -> None:
     assert_near(found[:, :, 2, 1], run(model, np.ascontiguousarray(x[:, :, 4:12, 2:10]))[0])
 
 
-def test_a_resize_to_fixed_sizes_is_named() -> None:
-    lines = [POOL, "r = Resize(p, , , s) mode=nearest", FLAT, FC]
-    model = small(lines, x="2,3,8,8", s=np.array([2, 3, 8, 8]), **W)
+def test_a_resize_to_sizes_that_are_no_exact_multiple_is_named() -> None:
+    # 4x4 to 7x7: 7/4 would do, but floor(H * 7/4) is no closed form of this product; 6 maps of 7x7
+    lines = [POOL, "r = Resize(p, , , s) mode=nearest", FLAT, "y = Gemm(f, u)"]
+    model = small(lines, x="2,3,8,8", s=np.array([2, 3, 7, 7]), u=normal(147, 6))
     (refusal,) = plan(model).refusals
     assert refusal.reason == (
-        "with other sizes, Resize r fixes the size to [2, 3, 8, 8]; --size fixed converts it"
+        "with other sizes, Resize r fixes the size to [2, 3, 7, 7]; --size fixed converts it"
     )
     x = normal(2, 3, 8, 8)
     _, fixed = converted(model, size="fixed")
     assert_near(run(fixed, x)[0][:, :, 0, 0], run(model, x)[0])
+
+
+RESIZES: list[tuple[str, str, dict[str, Any]]] = [
+    ("r = Resize(p, , , s) mode=nearest", "2,3,8,8", {"s": np.array([2, 3, 8, 8])}),
+    ("r = Resize(p, , , s) mode=nearest coordinate_transformation_mode=asymmetric", "N,3,8,8",
+     {"s": np.array([8, 8])}),
+    ("r = Resize(p, e, e, s) mode=nearest coordinate_transformation_mode=asymmetric nearest_mode=floor",
+     "2,3,8,8",
+     {"s": np.array([2, 3, 8, 8]), "e": np.zeros(0, np.float32)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "x", "values"), RESIZES)
+def test_a_resize_to_a_whole_multiple_follows_the_input(line: str, x: str, values: dict[str, Any]) -> None:
+    """Sizes in the file become the scales that they are: each cell is the original on its crop."""
+    named = x[0] == "N"
+    lines = [POOL, f"{line} axes=[2,3]" if named else line, FLAT, FC]
+    model = small(lines, x=x, opset=18 if named else 17, **values, **W)
+    made, candidate = converted(model)
+    assert "sizes that r fixed are now taken from the input" in made.notes
+    assert "s" not in candidate.graph.initializers
+    image = normal(2, 3, 12, 10)
+    (found,) = run(candidate, image)
+    assert found.shape == (
+        2,
+        6,
+        5,
+        3,
+    )  # a map of 6x5 becomes 12x10: windows of 8x8, 12 - 8 + 1 by 3
+    crop = np.ascontiguousarray(image[:, :, 4:12, 2:10])
+    assert_near(found[:, :, 4, 2], run(model, crop)[0])
+    native = normal(2, 3, 8, 8)
+    assert_near(run(candidate, native)[0][:, :, 0, 0], run(model, native)[0])
+
+
+@pytest.mark.parametrize("mode", ["align_corners", "tf_crop_and_resize"])
+def test_a_resize_that_reads_the_whole_image_is_named(mode: str) -> None:
+    """align_corners places its samples by the size of the whole map: no cell of a larger one is a crop's."""
+    line = f"r = Resize(p, o, , s) mode=linear coordinate_transformation_mode={mode}"
+    roi = np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32)
+    model = small([POOL, line, FLAT, FC], x="2,3,8,8", o=roi, s=np.array([2, 3, 8, 8]), **W)
+    (refusal,) = plan(model).refusals
+    assert "Resize r fixes the size to [2, 3, 8, 8]" in refusal.reason
+
+
+def test_an_expand_to_the_native_size_follows_the_input() -> None:
+    """A trace writes the whole shape where the network only repeated channels."""
+    lines = ["a = ReduceMean(x) axes=[1]", "e = Expand(a, s)", "r = Mul(x, e)", FLAT, FC]
+    model = small(lines, x="2,3,8,8", s=np.array([2, 3, 8, 8]), **W)
+    _, candidate = converted(model)
+    image = normal(2, 3, 10, 9)
+    (found,) = run(candidate, image)
+    assert found.shape == (2, 6, 3, 2)
+    assert_near(found[:, :, 2, 1], run(model, np.ascontiguousarray(image[:, :, 2:, 1:]))[0])
 
 
 def test_a_resize_by_scales_follows_the_input() -> None:
@@ -155,11 +210,11 @@ def test_a_baked_batch_is_freed(
 
 def test_a_baked_batch_that_can_not_be_freed_is_named() -> None:
     """Taken as it is, three images would be resized to one."""
-    lines = [POOL, "r = Resize(p, , , s) mode=nearest", FLAT, FC]
-    model = small(lines, x="1,3,8,8", s=np.array([1, 3, 8, 8]), **W)
+    lines = [POOL, "r = Resize(p, , , s) mode=nearest", FLAT, "y = Gemm(f, u)"]
+    model = small(lines, x="1,3,8,8", s=np.array([1, 3, 7, 7]), u=normal(147, 6))
     (refusal,) = plan(model, Options(batch="free", size="fixed")).refusals
     assert refusal.reason == (
-        "with a free batch, Resize r fixes the batch to [1, 3, 8, 8]; --batch keep converts it"
+        "with a free batch, Resize r fixes the batch to [1, 3, 7, 7]; --batch keep converts it"
     )
     assert plan(model, Options(size="fixed")).refusals == ()
 
