@@ -35,6 +35,8 @@ LENGTH = 8
 """Size of a free axis that is neither batch nor spatial: a sequence."""
 SEARCHED = 1 << 20
 """Input size in pixels (or samples of a sound) up to which a size that makes a map is looked for."""
+LARGEST = 1 << 36
+"""Numbers of one input, at most: their random bits alone are 24 bytes each."""
 _SCALES = {"signed": 1.0, "large": 1000.0, "tiny": 1e-4}
 _WORDS = ("", "a", "onnx", "Größe", "0.5", "two words")
 
@@ -186,8 +188,18 @@ def feeds(draw: Draw, inputs: Sequence[InputPair], ranges: Mapping[str, tuple[in
             made[pair.name] = draw.given[pair.name]
             continue
         stream = Stream(draw.seed, draw.family, pair.name)
+        _check_count(pair.name, draw.shapes[pair.name])
         made[pair.name] = _array(pair, draw, stream, ranges.get(pair.name))
     return made
+
+
+def _check_count(name: str, shape: tuple[int, ...]) -> None:
+    """Raise RuntimeFailure for an input that no machine holds."""
+    if prod(shape) > LARGEST:
+        sizes = "x".join(map(str, shape))
+        raise RuntimeFailure(
+            f"input {name} of {sizes} is too large to run", help="give it smaller sizes (--shape)"
+        )
 
 
 def _array(pair: InputPair, draw: Draw, stream: Stream, span: tuple[int, int] | None) -> Array:

@@ -80,7 +80,8 @@ class Worker:
         self._answers: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._sent: set[str] = set()
-        self._turn = threading.Lock()
+        self.turn = threading.RLock()
+        """Held over requests that belong together: the child keeps a few models only."""
 
     def __enter__(self) -> Worker:
         return self
@@ -104,7 +105,7 @@ class Worker:
 
     def call(self, method: str, *arguments: Any, provider: str = "") -> Any:
         """One request. Raises RuntimeFailure where it fails, crashes, hangs or runs out of memory."""
-        with self._turn:
+        with self.turn:
             return self._called(method, arguments, provider)
 
     def _called(self, method: str, arguments: tuple[Any, ...], provider: str) -> Any:
@@ -248,10 +249,11 @@ class ProviderRunner:
         With `watch`, a scratch folder, the session's first run is profiled, and `profile` needs no other one.
         Values of `outputs` that are in `digests`, too, come as digests.
         """
-        source, folder = self._given(model)
         names = None if outputs is None else list(outputs)
-        asked = (source, feeds, names, optimization, self.provider, folder, watch, digests)
-        found: dict[str, Any] = self.worker.call("run", *asked, provider=self.provider.name)
+        with self.worker.turn:  # another thread's models may push this one out before it runs
+            source, folder = self._given(model)
+            asked = (source, feeds, names, optimization, self.provider, folder, watch, digests)
+            found: dict[str, Any] = self.worker.call("run", *asked, provider=self.provider.name)
         return found
 
     def _given(self, model: Runnable) -> tuple[str, str]:

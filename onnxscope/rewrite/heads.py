@@ -18,7 +18,7 @@ from onnxscope.expr import Expr
 from onnxscope.graph import Model
 from onnxscope.rewrite.folding import Folder
 from onnxscope.rewrite.layout import OVERRIDABLE, is_fully_connected, operands
-from onnxscope.rewrite.lift import Layer, Lift
+from onnxscope.rewrite.lift import Layer, Lift, listed
 from onnxscope.rewrite.plan import PROVENANCE, Options
 from onnxscope.rewrite.views import Lost, View, shown
 
@@ -166,6 +166,9 @@ def _unfit(facts: Facts, fact: NodeFact) -> str | None:
         return f"its weight is {OVERRIDABLE}"
     if facts.value(weight).shape is None or facts.value(operand).shape is None:
         return "its shapes are unknown"
+    for what, name in (("input", operand), ("weight", weight)):
+        if 0 in (facts.value(name).shape or ()):
+            return f"its {what} {listed(facts.value(name).shape or ())} holds no numbers"
     if places.bias is not None and places.bias < len(fact.node.inputs) and fact.node.inputs[places.bias]:
         bias = facts.value(fact.node.inputs[places.bias])
         if bias.overridable:

@@ -138,3 +138,9 @@ def test_indices_stay_within_what_they_index():
     facts = infer(loads(onnx.parser.parse_model(text).SerializeToString()))
     pairs = [InputPair("ids", 7, ("N", "L")), InputPair("free", 7, ("N",))]
     assert ranges_of(facts, pairs) == {"ids": (0, 1)}
+
+
+def test_an_input_that_no_machine_holds_is_refused_by_name():
+    draw = Draw(0, "signed", {"x": (1, 3, 1 << 30, 1 << 30)})
+    with pytest.raises(RuntimeFailure, match="input x of 1x3x1073741824x1073741824 is too large to run"):
+        feeds(draw, [InputPair("x", 1, (1, 3, 1 << 30, 1 << 30))], {})

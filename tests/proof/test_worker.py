@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import numpy as np
@@ -184,3 +185,25 @@ def test_control_c_ends_the_child_and_leaves_no_file(tmp_path):
         parent.stdout.read()
     assert parent.returncode not in (0, None)
     assert list(scratch.iterdir()) == []
+
+
+def test_models_of_other_threads_do_not_push_one_out_before_it_runs(monkeypatch):
+    """The child keeps four models; a fifth and later ones came between the giving of a model and its run."""
+    hold = Worker.hold
+    others = []
+
+    def held(self, data):
+        key = hold(self, data)
+        if not others:
+            more = [helper.make_model(helper.make_graph([], str(n), [], [])) for n in range(9)]
+            blobs = [model.SerializeToString() for model in more]
+            others.append(threading.Thread(target=lambda: [hold(self, blob) for blob in blobs]))
+            others[0].start()
+            others[0].join(0.5)
+        return key
+
+    monkeypatch.setattr(Worker, "hold", held)
+    with Worker(60) as worker:
+        found = worker.runner(CPU).run(square(), {"x": np.ones(3, np.float32)})
+        others[0].join()
+    assert found["y"].tolist() == [2, 2, 2]

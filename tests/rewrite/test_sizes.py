@@ -276,3 +276,16 @@ def test_sizes_at_least_the_native_one_decide_minima() -> None:
             assert pool.submit(minimum, 0, size).result() != 0  # another thread assumes nothing
     assert minimum(0, size) != 0  # forgotten again
     assert bind(size, {"H": 20}) == -2
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "reason"),
+    [
+        ("0,3,8,8", (48, 6), "its input [0, 48] holds no numbers"),
+        ("1,3,8,8", (48, 0), "its weight [48, 0] holds no numbers"),
+    ],
+)
+def test_a_layer_of_no_numbers_stays(x: str, w: tuple[int, int], reason: str) -> None:
+    """Its proof would have nothing to compare."""
+    (refusal,) = plan(net([POOL, "f = Flatten(p)", "y = Gemm(f, w)"], x=x, w=normal(*w))).refusals
+    assert refusal.reason == reason
