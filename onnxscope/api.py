@@ -205,10 +205,16 @@ def verify(
 def nothing_converts(found: Plan) -> ConversionFailed:
     """The error for a plan without a layer to convert."""
     from onnxscope.render.blocks import plural
+    from onnxscope.rewrite.plan import NOT_ASKED
 
     count = len(found.refused)
-    message = "no fully connected layer" if not count else f"none of {plural(count, 'FC layer')} can"
-    message = message if not count else f"{message} become a convolution: {found.refused[0]['reason']}"
+    message = "no fully connected layer"
+    if count:
+        first = next((row for row in found.refused if row["reason"] != NOT_ASKED), found.refused[0])
+        some = f"none of {plural(count, 'FC layer')} can become a convolution"
+        message = (
+            f"{some}: {first['layer']}: {first['reason']}" if count > 1 else f"{some}: {first['reason']}"
+        )
     where = found.document["input"]
     return ConversionFailed(f"nothing to convert: {message}", conversion=found, where=where)
 

@@ -30,7 +30,7 @@ from onnxscope.rewrite.describe import (
 from onnxscope.rewrite.folding import Folder
 from onnxscope.rewrite.lift import Lift
 from onnxscope.rewrite.native import Sizes, sizes_of
-from onnxscope.rewrite.plan import PROVENANCE, Options, Plan, Refusal
+from onnxscope.rewrite.plan import NOT_ASKED, PROVENANCE, Options, Plan, Refusal
 from onnxscope.rewrite.select import Selection, edit_of, select
 from onnxscope.rewrite.views import Lost
 
@@ -47,7 +47,7 @@ def plan(model: Model, options: Options | None = None) -> Plan:
     refused = {head.layer: head.reason or "" for head in verdicts if not head.replaceable}
     for head in verdicts:
         if options.layers and head.layer not in options.layers:
-            refused.setdefault(head.layer, "not asked for (--layer)")
+            refused.setdefault(head.layer, NOT_ASKED)
     chosen = _settle(sizes, options, {labels[name]: why for name, why in refused.items() if name in labels})
     done = {layer.fact.label for layer in chosen.layers}
     why = {fact.label: chosen.lift.refused.get(fact.node.index) for fact in sizes.native.main.nodes}

@@ -10,6 +10,8 @@ from onnxscope.expr import Size
 from onnxscope.graph import Model
 from onnxscope.ops.value import Shape
 
+NOT_ASKED = "not asked for (--layer)"
+"""Why a layer stays that `--layer` doesn't name."""
 PROVENANCE = "onnxscope.conversion"
 """Key of the metadata entry that a converted model carries; its value is `Plan.provenance` as JSON."""
 

@@ -12,6 +12,7 @@ import pytest
 from nets import net
 from onnx import helper, numpy_helper
 
+import onnxscope
 from onnxscope.analysis.shapes import infer
 from onnxscope.errors import UsageError
 from onnxscope.files.read import load, loads
@@ -149,10 +150,22 @@ def test_an_unknown_layer_is_an_error() -> None:
 def test_a_layer_that_stays_fixes_the_size() -> None:
     made = plan(small(), Options(layers=("a",)))
     assert made.edit is None
-    why = "y stays fully connected (behind this layer); --output vector or --size fixed converts it"
+    why = (
+        "y stays fully connected; name it too (--layer y), or take --output vector or --size fixed "
+        "(behind this layer)"
+    )
     assert ("a", why) in [(r.layer, r.reason) for r in made.refusals]
     for options in ({"output": "vector"}, {"size": "fixed"}):
         assert [c.layer for c in plan(small(), Options(layers=("a",), **options)).conversions] == ["a"]
+
+
+def test_a_layer_behind_one_that_stays_is_told_what_to_name() -> None:
+    """The error is about a layer that was asked for, not about those that weren't."""
+    made = plan(small(), Options(layers=("y",)))
+    (reason,) = [r.reason for r in made.refusals if r.layer == "y"]
+    assert reason.startswith("a stays fully connected; name it too (--layer a), or take")
+    with pytest.raises(onnxscope.ConversionFailed, match=r"2 FC layers can become a convolution: y: a stays"):
+        onnxscope.convert(small(), "nowhere.onnx", layers=("y",))
 
 
 GATE = [

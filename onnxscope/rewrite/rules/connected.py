@@ -143,7 +143,11 @@ def stays(lift: Lift, step: Step) -> Answer:
 
     if lift.entered and step.target is not None and len(step.target) == 2:
         return unflattened(lift, step)
-    return lost_at(step, f"{step.fact.label} stays fully connected")
+    label, asked = step.fact.label, lift.options.layers
+    if asked and label not in asked:
+        help = f"name it too (--layer {label}), or take --output vector or --size fixed"
+        return lost_at(step, f"{label} stays fully connected; {help}")
+    return lost_at(step, f"{label} stays fully connected")
 
 
 def check_floats(lift: Lift, step: Step, view: View) -> None:
