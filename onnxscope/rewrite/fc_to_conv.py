@@ -28,7 +28,7 @@ from onnxscope.rewrite.describe import (
     stays_global,
 )
 from onnxscope.rewrite.folding import Folder
-from onnxscope.rewrite.lift import Lift
+from onnxscope.rewrite.lift import NO_TWIN, Lift
 from onnxscope.rewrite.native import Sizes, sizes_of
 from onnxscope.rewrite.plan import NOT_ASKED, PROVENANCE, Options, Plan, Refusal
 from onnxscope.rewrite.select import Selection, edit_of, select
@@ -59,10 +59,27 @@ def plan(model: Model, options: Options | None = None) -> Plan:
         if head.layer not in done
     )
     made = _plan(model, options, sizes, chosen, refusals, counted)
-    if not made.conversions or not unbaked:
+    if not made.conversions:
+        return _hinting(made)
+    if not unbaked:
         return made
     note = f"sizes that {', '.join(unbaked)} fixed are now taken from the input"
     return replace(made, notes=(*made.notes, note))
+
+
+def _hinting(made: Plan) -> Plan:
+    """The plan of a conversion that converts nothing, with a hint where windows as rows would."""
+    tried = made.options.form in ("rows", "auto") or made.options.stride is not None
+    if tried or not any(NO_TWIN in refusal.reason for refusal in made.refusals):
+        return made
+    rows = plan(made.model, replace(made.options, form="rows"))
+    done = {conversion.layer for conversion in rows.conversions}
+    hint = "--form rows converts it to a map"
+    refusals = tuple(
+        refusal._replace(reason=f"{refusal.reason}; {hint}") if refusal.layer in done else refusal
+        for refusal in made.refusals
+    )
+    return replace(made, refusals=refusals)
 
 
 ROUNDS = 50

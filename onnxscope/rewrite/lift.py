@@ -291,6 +291,10 @@ class Unliftable(Exception):
     """A rule can't say: the value is lost at this op."""
 
 
+NO_TWIN = "has no convolutional twin"
+"""What is said of an op without a rule for maps; windows as rows may carry it."""
+
+
 def lost_at(step: Step, because: str = "") -> Lost:
     """The value is lost here."""
     base = next(
@@ -314,7 +318,7 @@ def _why(step: Step) -> str:
         return f"{label} joins values along axis {step.integer('axis', 1)}: a sequence, no map any more"
     if op in ("MatMul", "Gemm", "Einsum") and not any(map(step.constant, range(len(step.node.inputs)))):
         return f"{label} multiplies values that both depend on the input, as attention does"
-    return f"{label} has no convolutional twin here"
+    return f"{label} {NO_TWIN} here"
 
 
 def listed(shape: Shape) -> str:

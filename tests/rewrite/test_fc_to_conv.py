@@ -168,6 +168,19 @@ def test_a_layer_behind_one_that_stays_is_told_what_to_name() -> None:
         onnxscope.convert(small(), "nowhere.onnx", layers=("y",))
 
 
+def test_a_refusal_says_where_windows_as_rows_would_do() -> None:
+    model = small([POOL, "f = Flatten(p)", "a = Gemm(f, w)", "y = CumSum(a, i)"], i=np.array(1))
+    (refusal,) = plan(model).refusals
+    assert refusal.reason == (
+        "CumSum y has no convolutional twin here (behind this layer); --output vector or --size fixed "
+        "converts it; --form rows converts it to a map"
+    )
+    assert [c.layer for c in plan(model, Options(form="rows")).conversions] == ["a"]
+    batch = small([POOL, "f = Flatten(p)", "a = Gemm(f, w)", "y = CumSum(a, i)"], i=np.array(0))
+    (refusal,) = plan(batch).refusals
+    assert "--form rows" not in refusal.reason  # sums over images
+
+
 GATE = [
     "g = GlobalAveragePool(x)", "f = Flatten(g)", "e = Gemm(f, w)", "s = Sigmoid(e)", "u = Reshape(s, t)",
     "m = Mul(x, u)", "h = GlobalAveragePool(m)", "k = Flatten(h)", "y = Gemm(k, v)",
