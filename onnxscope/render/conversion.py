@@ -144,13 +144,17 @@ def _map(names: Sequence[str], entry: MapEntry, width: int) -> Iterator[Styled]:
     yield from fields(geometry(entry), width)
 
 
+NO_DISTANCE = "no fixed distance: a resize, or branches with different strides, lie in front"
+"""Where no stride is known; a resize ends the trace of receptive fields."""
+
+
 def geometry(entry: MapEntry) -> list[tuple[str, str]]:
     """Rows of word and text: size, distance of cells, what a cell sees, smallest input."""
     size = " x ".join(clean(str(part)) for part in entry["size"]) or "one"
     shown = [_example(example) for example in entry["examples"]]
     rows = [("cells", f"{size}: {', '.join(shown)}" if shown else size)]
     if entry["stride"] is None and any(part != 1 for part in entry["size"]):
-        rows.append(("one cell every", "no fixed distance: branches with different strides meet"))
+        rows.append(("one cell every", NO_DISTANCE))
     elif entry["stride"] is not None:
         rows.append(("one cell every", _distance(entry["stride"])))
     if entry["field"] is not None:
