@@ -165,7 +165,7 @@ def _unfit(facts: Facts, fact: NodeFact) -> str | None:
     if facts.value(weight).overridable:
         return f"its weight is {OVERRIDABLE}"
     if facts.value(weight).shape is None or facts.value(operand).shape is None:
-        return "its shapes are unknown"
+        return _unknown(facts, operand)
     for what, name in (("input", operand), ("weight", weight)):
         if 0 in (facts.value(name).shape or ()):
             return f"its {what} {listed(facts.value(name).shape or ())} holds no numbers"
@@ -176,6 +176,23 @@ def _unfit(facts: Facts, fact: NodeFact) -> str | None:
         if not bias.constant:
             return "its bias is computed from the input"
     return None
+
+
+def _unknown(facts: Facts, operand: str) -> str:
+    """Why the shape of a layer's input is unknown: the first problem on the way to it."""
+    graph = facts.main.graph
+    seen, waiting = {""}, [operand]
+    on_the_way = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        node = graph.producers.get(name)
+        on_the_way.add(name if node is None else node.label)
+        waiting += node.inputs if node is not None else ()
+    first = next((found for found in facts.problems if found.where in on_the_way), None)
+    return "its shapes are unknown" + (f": {first.where}: {first.message}" if first is not None else "")
 
 
 def _size_note(layer: Layer) -> str | None:

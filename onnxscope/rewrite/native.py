@@ -243,9 +243,7 @@ def _free_shapes(
     shapes: dict[str, tuple[int | str, ...]] = {}
     for name, axes in images.items():
         shape, declared = facts.value(name).shape or (), _declared(model, name)
-        if all(declared[axis : axis + 1] == (_named(shape[axis]),) for axis in axes) and not any(
-            isinstance(shape[axis], int) for axis in axes
-        ):
+        if declared == bound(shape) and not any(isinstance(shape[axis], int) for axis in axes):
             continue
         serial = by_size.setdefault(window.get(name, (len(by_size),)), len(by_size))
         base = _NAMES.get(len(axes), tuple(f"size{i}" for i in range(len(axes))))

@@ -289,3 +289,34 @@ def test_a_layer_of_no_numbers_stays(x: str, w: tuple[int, int], reason: str) ->
     """Its proof would have nothing to compare."""
     (refusal,) = plan(net([POOL, "f = Flatten(p)", "y = Gemm(f, w)"], x=x, w=normal(*w))).refusals
     assert refusal.reason == reason
+
+
+UNKNOWN = [
+    ("N,3,8,8", "kernel_shape=[2,2] strides=[0,0]", "p: MaxPool: strides and dilations must be at least 1"),
+    (
+        "N,3,8,8",
+        "kernel_shape=[9,9]",
+        "p: MaxPool: no window fits: it covers 9 pixels, the padded input has 8",
+    ),
+]
+
+
+@pytest.mark.parametrize(("x", "pool", "said"), UNKNOWN)
+def test_an_unknown_shape_is_traced_to_what_made_it_so(x: str, pool: str, said: str) -> None:
+    # the second input has a problem of its own, which says nothing about this layer
+    lines = ["o = MaxPool(z) kernel_shape=[99,99]", f"p = MaxPool(x) {pool}", FLAT.replace("(r)", "(p)"), FC]
+    (refusal,) = plan(net(lines, x=x, z="N,3,8,8", w=normal(48, 6))).refusals
+    assert refusal.reason == f"its shapes are unknown: {said}"
+
+
+def test_a_native_size_that_no_square_map_gives_is_asked_for() -> None:
+    model = net([POOL, "f = Flatten(p)", "y = Gemm(f, w)"], x="N,3,H,W", w=normal(72, 6))  # 3 maps of 4x6
+    (refusal,) = plan(model).refusals
+    assert refusal.reason == (
+        "its weight takes 72 inputs, which no square map p 3x(H//2)x(W//2) gives; --native gives the size "
+        "that it was made for"
+    )
+    assert [c.kernel for c in plan(model, Options(native=(8, 12))).conversions] == [(4, 6)]
+    free = net([POOL, "f = Flatten(p)", "y = Gemm(f, w)"], x="N,C,H,W", w=normal(48, 6))
+    assert "; --shape gives" in plan(free).refusals[0].reason
+    assert plan(free, Options(shapes={"x": ("N", 3, "H", "W")})).refusals == ()

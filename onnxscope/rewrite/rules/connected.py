@@ -187,9 +187,9 @@ def kernel_of(view: View, inputs: int) -> tuple[int, ...]:
     if free and isinstance(fixed, int) and fixed and inputs % fixed == 0:
         side = round((inputs // fixed) ** (1 / free))
     if free and (not isinstance(fixed, int) or side**free * fixed != inputs):
-        raise Unliftable(
-            f"its weight takes {inputs} inputs, which no square map {view.base} {shown(view)} gives"
-        )
+        option = "--shape" if isinstance(view.channels, Expr) else "--native"
+        why = f"its weight takes {inputs} inputs, which no square map {view.base} {shown(view)} gives"
+        raise Unliftable(f"{why}; {option} gives the size that it was made for")
     return tuple(size if isinstance(size, int) else side for size in sizes)
 
 
