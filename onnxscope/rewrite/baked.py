@@ -251,6 +251,23 @@ def baked(after: Facts, rows: Collection[str] = ()) -> Iterator[str]:
             yield from _fixing(fact, after, names, "size")
 
 
+def demands(after: Facts) -> Iterator[str]:
+    """Where two sizes that follow the input must be equal, once per pair: not every larger size runs."""
+    names = _free_names(after)
+    told: set[tuple[Size, Size]] = set()
+    for fact in after.main.nodes:
+        if fact.node.op not in BROADCAST:
+            continue
+        shapes = [after.value(name).shape or () for name in fact.node.inputs if name]
+        for sizes in zip(*(reversed(shape) for shape in shapes), strict=False):
+            moving = [size for size in sizes if _depends((size,), names)]
+            for pair in ((moving[0], other) for other in moving[1:] if other != moving[0]):
+                if pair not in told:
+                    told.add(pair)
+                    met = f"{fact.node.op} {fact.label} needs {pair[0]} = {pair[1]}"
+                    yield f"{met}: other input sizes do not run"
+
+
 def baked_batches(after: Facts, before: Facts) -> Iterator[str]:
     """What in a converted model fits the batch only that the file fixed and the conversion frees."""
     names = _free_batches(after, before)

@@ -16,7 +16,7 @@ from onnxscope.expr.bounds import assuming
 from onnxscope.graph import Model
 from onnxscope.rewrite import heads
 from onnxscope.rewrite.atrous import ONE_CELL, Dense, dense, strides
-from onnxscope.rewrite.baked import baked, baked_batches, lifted
+from onnxscope.rewrite.baked import baked, baked_batches, demands, lifted
 from onnxscope.rewrite.declare import declared
 from onnxscope.rewrite.describe import (
     NO_NATIVE,
@@ -221,7 +221,7 @@ def _finished(
         geometry(chosen, sizes, after),
         counted.total,
         _count(after),
-        notes(chosen, thicker),
+        (*notes(chosen, thicker), *demands(after)),
         record,
     )
 

@@ -320,3 +320,15 @@ def test_a_native_size_that_no_square_map_gives_is_asked_for() -> None:
     free = net([POOL, "f = Flatten(p)", "y = Gemm(f, w)"], x="N,C,H,W", w=normal(48, 6))
     assert "; --shape gives" in plan(free).refusals[0].reason
     assert plan(free, Options(shapes={"x": ("N", 3, "H", "W")})).refusals == ()
+
+
+def test_branches_that_meet_at_some_sizes_only_are_told() -> None:
+    # 2 * (H // 4) is H // 2 for 8 and 12, and 4 against 5 for 10
+    lines = [POOL, "q = MaxPool(p) kernel_shape=[2,2] strides=[2,2]", "u = Resize(q, , , s) mode=nearest",
+             "m = Add(u, p)", "f = Flatten(m)", "y = Gemm(f, w)"]  # fmt: skip
+    made, candidate = converted(small(lines, x="2,3,8,8", s=np.array([2, 3, 4, 4])))
+    told = "Add m needs 2*(height//4) = height//2: other input sizes do not run"
+    assert told in made.notes
+    assert run(candidate, normal(2, 3, 12, 8))[0].shape == (2, 6, 3, 1)
+    with pytest.raises(Exception, match="4 by 5"):
+        run(candidate, normal(2, 3, 10, 8))
