@@ -128,21 +128,21 @@ def check(found: IntegerLayer, link: LayerLink, pairs: Sequence[tuple[Array, Arr
 def pool(
     model: Model, node: Node, head: HeadLink, pair: tuple[Array, Array], runner: Runner
 ) -> Comparison | None:
-    """A QLinearGlobalAveragePool of (map [N, C, *S], result [N, C, *S']), over each window; None without one.
+    """A QLinearGlobalAveragePool over each window, or the whole map: (map [N, C, *S], result [N, C, *S']).
+
+    None where its scales are computed.
 
     The mean is exact but for its two scales, and ties are frequent: four numbers of eight bits have one in
     four times. onnxruntime's kernels for a whole map and for windows round them their own way.
     """
     given, result = pair
-    if head.pool_kernel is None:
-        return None
+    kernel = head.pool_kernel or given.shape[2:]
     try:
         scales = [np.asarray(constant(model, name, runner), np.float64) for name in node.inputs[1:]]
     except UsageError:  # no constant
         return None
     size, zero, out, zero_out = (float(value.reshape(-1)[0]) for value in scales)
-    view = windows(given, head.pool_kernel, head.dilations)
-    view = view.reshape(-1, given.shape[1], prod(head.pool_kernel))
+    view = windows(given, kernel, head.dilations).reshape(-1, given.shape[1], prod(kernel))
     table = rows(result)
     if view.shape[:2] != table.shape:
         return misfit(result)

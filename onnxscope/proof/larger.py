@@ -262,7 +262,7 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
     given = feeds(pair, larger, native)
     read = list(dict.fromkeys([head.read_map, *rounded.names(parts), *names]))
     found = pair.candidate(given, read, pair.level)
-    outputs = {name: found[name] for name in names if _is_map(found[name], head)}
+    outputs = {name: found[name] for name in names if _is_map(setting, name, found[name], head)}
     if not outputs:
         raise UsageError(
             "no output of the candidate is a map at this size",
@@ -332,10 +332,12 @@ def _common(
     return found.comparison
 
 
-def _is_map(value: Any, head: HeadLink) -> bool:
-    """Whether an output has the spatial axes of the feature map."""
+def _is_map(setting: Setting, name: str, value: Any, head: HeadLink) -> bool:
+    """Whether an output has the spatial axes of the feature map; not those of the original's own sequence."""
+    own = setting.facts.value(name).shape or ()
     spatial = len(head.window or head.layers[0].kernel)
-    return isinstance(value, np.ndarray) and value.ndim == 2 + spatial
+    sequence = len(own) == 2 + spatial and any(size != 1 for size in own[2:])
+    return isinstance(value, np.ndarray) and value.ndim == 2 + spatial and not sequence
 
 
 def _crops(larger: Larger, native: Draw, cells: Any) -> tuple[tuple[int, ...], list[int]]:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 
 _POOLS = local.POOLS | {"QLinearGlobalAveragePool": "average"}
+_INTEGER_POOLS = ("QLinearAveragePool", "QLinearGlobalAveragePool")
 LIMIT = (
     "each layer in float64 from the candidate's own input, lambda u sqrt(Q) + (n + 1) 2^-126; 0 steps between"
 )
@@ -66,7 +67,7 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
         readers = original.graph.consumers.get(start, ())
         found = [node.outputs[0] for node in readers if _POOLS.get(node.op) == head.pool]
         made = _pooled(candidate, head)
-        if len(found) != 1 or not made or head.pool_kernel is None:
+        if len(found) != 1 or not made:
             return ()
         start, given, window = found[0], made, cell
     parts = []
@@ -83,7 +84,7 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
 def _pooled(candidate: Model, head: HeadLink) -> str:
     """The candidate's result of the head's pool; "" where there is no one node that makes it."""
     readers = candidate.graph.consumers.get(head.read_map, ())
-    integers_ = [node.outputs[0] for node in readers if node.op == "QLinearAveragePool"]
+    integers_ = [node.outputs[0] for node in readers if node.op in _INTEGER_POOLS]
     floats = [step.output for step in local.pools(candidate, head)]
     return next(iter([*floats, *integers_]), "")
 

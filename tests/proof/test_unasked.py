@@ -225,3 +225,17 @@ def test_a_map_that_is_an_output_of_its_own_is_no_answer_about_windows(
     head.attribute.extend([*kept, onnx.helper.make_attribute("strides", [2, 2])])
     onnx.save(wrong, tmp_path / "wrong.onnx")
     assert not verify(Request(str(tmp_path / "net.onnx"), str(tmp_path / "wrong.onnx"), trials=1)).equivalent
+
+
+def test_a_sequence_of_class_scores_is_no_map(tmp_path: Path) -> None:
+    """[N, T, F] has as many axes as a map [N, F, L], in another order; it was once compared as one."""
+    draw = np.random.default_rng(3)
+    weights = {name: draw.standard_normal(size).astype(np.float32) for name, size in
+               (("k", (6, 3, 3)), ("w", (6, 5)))}  # fmt: skip
+    lines = ["c = Conv(x, k)", "t = Transpose(c) perm=[0,2,1]", "m = MatMul(t, w)", "y = Softmax(m) axis=2"]
+    original, converted = tmp_path / "sequence.onnx", tmp_path / "vector.onnx"
+    save(net(lines, opset=13, x="N,3,L", **weights), original)
+    onnxscope.convert(original, converted, output="vector", verify=False)
+    found = verify(Request(str(original), str(converted), trials=1))
+    assert found.equivalent, found
+    assert found.runs[0].dense == ()
