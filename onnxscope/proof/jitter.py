@@ -145,6 +145,7 @@ class Jittered:
         """In memory."""
         return f"jittered {self.use.name}"
 
+    @np.errstate(invalid="ignore", over="ignore")
     def view(self) -> memoryview:
         """The jittered numbers, in the element type of the weight."""
         stored = self.use.tensor.array()

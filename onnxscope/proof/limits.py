@@ -142,6 +142,7 @@ def prepared(rows: Floats, split: tuple[int, int]) -> Rows:
     return Rows(split, orders, pieces[0] * pieces[0], terms)
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def weighted(weight: Floats, bias: Floats | None, rows: Rows, *, walked: bool = True) -> Sums:
     """The sums of prepared rows with `weight` [F, K] and `bias` [F]; see `sums`.
 
@@ -193,6 +194,7 @@ def _walk(
     return after[-1], quadratic + np.maximum(1, count / len(pieces)) * products / 6
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def of_sums(found: Sums, arithmetic: Arithmetic, factor: float) -> Floats:
     """Largest allowed |computed - y|, [R, F]; `factor` is lambda.
 

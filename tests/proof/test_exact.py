@@ -1,6 +1,12 @@
+import numpy as np
+import onnx
 import proof_kit as kit
 import pytest
+from nets import net
+from onnx import numpy_helper
 
+import onnxscope
+from onnxscope.files.write import save
 from onnxscope.proof import exact, links
 
 
@@ -59,3 +65,22 @@ def test_one_run_with_every_impulse_side_by_side_says_the_same(spec, tmp_path, m
     monkeypatch.setattr(exact, "_alone", lambda *_: False)
     assert found == exact.check(*given, often, folder=str(tmp_path))
     assert once.runs < often.runs / 30  # 40 impulses and zeros
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_give_nan_in_both(number, tmp_path):
+    """0 times NaN or infinity is NaN, so what else but them stands in a row doesn't show."""
+    weight = np.random.default_rng(0).standard_normal((48, 5)).astype(np.float32)
+    weight[3, 2] = number
+    original, converted = str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")
+    save(net(["f = Flatten(x)", "y = Gemm(f, w)"], opset=13, x="N,3,4,4", w=weight), original)
+    onnxscope.convert(original, converted, verify=False)
+    assert onnxscope.verify(original, converted, trials=1)
+
+    model = onnx.load(converted)
+    (kernel,) = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4]
+    numbers = numpy_helper.to_array(kernel).copy()
+    numbers[2, 0, 0, 0] = number  # one more, in the same row: no output tells
+    kernel.CopyFrom(numpy_helper.from_array(numbers, kernel.name))
+    onnx.save(model, converted)
+    assert onnxscope.verify(original, converted, trials=1).document["reason"] == "weights"
