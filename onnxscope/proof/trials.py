@@ -12,6 +12,7 @@ from onnxscope.analysis.spatial import closed_forms
 from onnxscope.errors import RuntimeFailure
 from onnxscope.graph import Model
 from onnxscope.proof import given, inputs, jitter, local
+from onnxscope.proof.bits import same_bits
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
 from onnxscope.proof.extract import sources
 from onnxscope.proof.inputs import Draw, Feeds
@@ -49,6 +50,8 @@ class Outcome:
     """N, the number of values compared."""
     worst: int = 0
     """Index of the trial in which an output came nearest to its limit, or went farthest beyond it."""
+    still: bool = False
+    """Whether no output moved in any jittered run: a saturated softmax, an index of a class."""
 
 
 def planned(pair: Pair) -> list[Draw]:
@@ -151,7 +154,8 @@ def compared(pair: Pair) -> Outcome:
         tally.differs = tally.differs or refused
     worst = shares.index(max(shares)) if shares else 0
     trials = tuple(Trial(t.draw.seed, t.draw.family, dict(t.draw.shapes)) for t in drawn)
-    return Outcome(trials, tuple(tally.result() for tally in tallies.values()), tuple(drawn), values, worst)
+    outputs = tuple(tally.result() for tally in tallies.values())
+    return Outcome(trials, outputs, tuple(drawn), values, worst, bounds.still)
 
 
 def _drawn(pair: Pair, draws: Sequence[Draw]) -> tuple[list[Drawn], str]:
@@ -287,6 +291,14 @@ class _Limits:
             self._source += words
             if pair.mapped:
                 self._source += "; basic optimisation, no prepacking"
+
+        self.still = bool(self._runs) and all(
+            same_bits(trial.original[name], run[number][name])
+            for run in self._runs
+            for number, trial in enumerate(drawn)
+            for name in names
+        )
+        """Whether no output moved in any run."""
 
     def __call__(self, name: str, number: int) -> tuple[Any, str]:
         value = self._drawn[number].original[name]

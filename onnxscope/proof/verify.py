@@ -183,6 +183,8 @@ def _compared(pair: Pair, notes: list[str]) -> tuple[Outcome, list[LayerResult]]
         layers += _values(pair, outcome, notes)
     elif all(layer.ok for layer in layers) and not all(output.ok for output in outcome.outputs):
         layers += _located(pair, outcome, notes)
+    elif outcome.still and pair.setting.heads and all(layer.ok for layer in layers):
+        layers += _inside_still(pair, outcome, notes)
     return outcome, layers
 
 
@@ -204,6 +206,17 @@ def _located(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult
         notes.append("--layers names the first value that differs (not done unasked: large weights)")
         return []
     return [row for row in _values(pair, outcome, notes) if not row.ok][:1]
+
+
+def _inside_still(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
+    """The first value that diverges where outputs can't tell: no rounding moves them."""
+    said = "no output moves under jitter (saturated, or indices)"
+    if pair.setting.heavy or pair.setting.random:
+        notes.append(f"{said}: --layers compares the values inside")
+        return []
+    found = _values(pair, outcome, notes)
+    notes.append(f"{said}: {len(found)} values inside were compared, too")
+    return [row for row in found if not row.ok][:1]
 
 
 def _last(pair: Pair, outcome: Outcome) -> str | None:
