@@ -54,7 +54,7 @@ def _judged(
         limits.steps(left, trial.original[name], size)[0].max_abs
         for trial, (left, _) in zip(drawn, pairs, strict=True)
     ]
-    allowed = ALLOWED + int(max(own, default=0))
+    allowed = ALLOWED + int(max((each for each in own if np.isfinite(each)), default=0))
     tally, differ = Tally(f"{name} (all optimisations)"), 0.0
     for left, right in pairs:
         # two dequantized numbers a step apart are that up to their own rounding

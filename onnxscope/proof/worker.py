@@ -80,6 +80,7 @@ class Worker:
         self._answers: queue.SimpleQueue[tuple[str, Any] | None] = queue.SimpleQueue()
         threading.Thread(target=self._listen, daemon=True).start()
         self._sent: set[str] = set()
+        self._stopped: RuntimeFailure | None = None
         self.turn = threading.RLock()
         """Held over requests that belong together: the child keeps a few models only."""
 
@@ -163,10 +164,9 @@ class Worker:
         except queue.Empty:
             phase = _PHASES.get(self._phase, self._phase)
             self.close()
-            raise RuntimeFailure(
-                f"{self._asked}: no answer for {self._timeout:g} s {phase}; the worker was stopped",
-                help="give more time with --timeout",
-            ) from None
+            said = f"{self._asked}: no answer for {self._timeout:g} s {phase}; the worker was stopped"
+            self._stopped = RuntimeFailure(said, help="give more time with --timeout")
+            raise self._stopped from None
         if found is None:
             raise self._death()
         return found
@@ -181,7 +181,9 @@ class Worker:
             self._answers.put(None)
 
     def _death(self) -> RuntimeFailure:
-        """What to say of a child that ended in the middle of a request."""
+        """What to say of a child that ended in the middle of a request, or before it, stopped by us."""
+        if self._stopped is not None:
+            return self._stopped
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(_GRACE)
         status = self._child.poll()
@@ -218,8 +220,7 @@ class Worker:
 def started(timeout: float | None) -> Iterator[Worker]:
     """A worker with a scratch folder, `folder`; both are gone behind the block.
 
-    What begins with it gains: the child imports onnxruntime while its parent still imports and reads. Raises
-    RuntimeFailure where there is no onnxruntime.
+    The child imports onnxruntime while its parent still reads. Raises RuntimeFailure where there is none.
     """
     present()
     with tempfile.TemporaryDirectory(prefix="onnxscope-") as folder, Worker(timeout, folder=folder) as worker:
@@ -281,8 +282,7 @@ class ProviderRunner:
 
 def _environment(folder: str) -> dict[str, str]:
     """The child's: its temporary files, and no threads for numpy, which only carries arrays there."""
-    single = {"OPENBLAS_NUM_THREADS": "1"} if "OPENBLAS_NUM_THREADS" not in os.environ else {}
-    return {**os.environ, **single, **({"TMPDIR": folder} if folder else {})}
+    return {"OPENBLAS_NUM_THREADS": "1", **os.environ, **({"TMPDIR": folder} if folder else {})}
 
 
 def write(stream: IO[bytes], message: Any) -> None:

@@ -87,6 +87,24 @@ def test_a_hang_ends_at_the_time_out():
         assert gone(worker.pid)
 
 
+def test_whoever_waits_for_a_worker_that_another_thread_gave_up_is_told_why():
+    with Worker(1, command=stub("time.sleep(60)")) as worker:
+        told: list[str] = []
+
+        def ask() -> None:
+            with pytest.raises(RuntimeFailure) as error:
+                worker.call("run", provider="X")
+            told.append(str(error.value))
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(told) == 2
+    assert all("no answer for 1 s" in text for text in told)
+
+
 def test_a_child_that_never_starts_is_an_error():
     with (
         Worker(10, command=(sys.executable, "-c", "raise SystemExit('no')")) as worker,
