@@ -140,7 +140,7 @@ def _parts_of(weight: Tensor | None, features: int) -> int:
     """How many convolutions share a weight's features, so that a session starts with less memory.
 
     onnxruntime holds four copies of each convolution's weight while it writes it in its blocked layout: for
-    VGG's head 2.3 times the original's peak with one, 1.5 with four, for 2 % of time (measured). A part
+    VGG's head 2.3 times the original's peak with one, 1.4 with four, for 2 % of time (measured). A part
     must be whole blocks of 64 features.
     """
     size = dtypes.byte_size(weight.dtype, prod(weight.dims)) if weight is not None else None
