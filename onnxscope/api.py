@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, TypedDict, Unpack
 
-from onnxscope import documents
 from onnxscope.errors import (
     ConversionFailed,
     ExternalDataError,
@@ -87,6 +86,8 @@ def report(
     model that can be answered only in parts still gets its report: `problems` says what is missing.
     """
     model = model_or_path if isinstance(model_or_path, Model) else load(model_or_path)
+    from onnxscope import documents
+
     selection = documents.Selection(all_ops=all_ops, depth=depth, sort=sort, top=top)
     return Report(documents.report(model, shapes, dims, selection))
 

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if arguments is None:
         _endable()
+        # numpy would start threads of OpenBLAS for 0.1 s of cpu; what multiplies much has its own
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if given == ["--version"]:  # asked by scripts, often: not worth importing click for
         print(f"onnxscope {__version__}")
         return 0

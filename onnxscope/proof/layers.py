@@ -54,25 +54,27 @@ class FullyConnected:
         """Outputs of a block."""
         return max(1, min(self.outputs, _BLOCK // max(1, self.inputs)))
 
-    def each(self, work: Callable[[int, int, Floats], T]) -> Iterator[T]:
-        """The result of `work` for rows of alpha W in float64, from `start` to `stop`.
+    def block(self, start: int, stop: int) -> Floats:
+        """Rows of alpha W from `start` to `stop` in float64, a copy that the caller may spend."""
+        part = np.array(self.weight[start:stop], np.float64, order="C")
+        if self.alpha != 1.0:
+            part *= self.alpha
+        return part
+
+    def each(self, work: Callable[[int, int], T]) -> Iterator[list[T]]:
+        """The results of `work` for outputs from `start` to `stop`, block after block, 32 MB in a list.
 
         Blocks are of 2 MB, which stay in a cache, and each processor works on one.
         """
-
-        def block(start: int) -> T:
-            stop = min(start + self.step, self.outputs)
-            part = np.array(self.weight[start:stop], np.float64, order="C")
-            return work(start, stop, part if self.alpha == 1.0 else part * self.alpha)
-
         if self.step >= self.outputs:
-            yield from map(block, range(0, self.outputs, self.step))
+            yield [work(0, self.outputs)]
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1)) as pool:
             for first, last in self.held():
-                yield from pool.map(block, range(first, last, self.step))
+                starts = range(first, last, self.step)
+                yield list(pool.map(work, starts, (min(start + self.step, last) for start in starts)))
 
     def columns(self, places: Sequence[int]) -> Array:
         """The weights of some inputs as they are stored, [F, places]."""

@@ -143,24 +143,33 @@ def prepared(rows: Floats, split: tuple[int, int]) -> Rows:
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def weighted(weight: Floats, bias: Floats | None, rows: Rows, *, walked: bool = True) -> Sums:
+def weighted(weight: Floats, bias: Floats | None, rows: Rows) -> Sums:
     """The sums of prepared rows with `weight` [F, K] and `bias` [F]; see `sums`.
 
-    Without `walked` Q is that of a random order alone: never larger, and sooner had. Every product is a stack
-    of small ones, which a linear algebra library leaves to one thread.
+    Every product is a stack of small ones, which a linear algebra library leaves to one thread.
     """
-    stored, terms = _pieces(weight), rows.terms
+    stored = _pieces(weight)
     products: Floats = np.matmul(rows.squares, stored * stored).sum(axis=0)
-    if walked:
-        y, quadratic = _walk(stored, rows.orders[0], terms, products)
-        for order in rows.orders[1:]:
-            turned = _walk(_pieces(_exchanged(weight, rows.split)), order, terms, products)[1]
-            quadratic = np.maximum(quadratic, turned)
-    else:
-        y = np.matmul(rows.orders[0][0], stored).sum(axis=0)
-        quadratic = np.zeros_like(y)
+    y, quadratic = _walk(stored, rows.orders[0], rows.terms, products)
+    for order in rows.orders[1:]:
+        turned = _walk(_pieces(_exchanged(weight, rows.split)), order, rows.terms, products)[1]
+        quadratic = np.maximum(quadratic, turned)
+    return _finished(y, products, quadratic, bias, rows.terms)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def shuffled(weight: Floats, bias: Floats | None, rows: Rows) -> Sums:
+    """As `weighted`, with Q for a random order alone: never larger, and sooner had. `weight` is spent."""
+    y: Floats = np.matmul(rows.orders[0][0], _pieces(weight)).sum(axis=0)
+    np.multiply(weight, weight, out=weight)  # in place: two blocks would not stay in a cache
+    products: Floats = np.matmul(rows.squares, _pieces(weight)).sum(axis=0)
+    return _finished(y, products, np.zeros_like(y), bias, rows.terms)
+
+
+def _finished(y: Floats, products: Floats, quadratic: Floats, bias: Floats | None, terms: Floats) -> Sums:
+    """The sums with all that rounds them: a random order at least, products, bias and the last rounding."""
     quadratic = np.maximum(quadratic, terms * products / 6 + terms * y * y / 3)
-    offset = np.zeros(len(weight)) if bias is None else bias
+    offset = np.zeros(y.shape[1]) if bias is None else bias
     y = y + offset
     quadratic = quadratic + products + (terms / 16 + 1) * offset**2 + y * y
     return Sums(y, products, quadratic, terms)

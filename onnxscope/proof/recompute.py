@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -43,8 +42,9 @@ def connected(
             (limits.prepared(stack[first : first + height], split), given[first : first + height])
             for first in range(0, len(stack), height)
         ]
-        for outcome in layer.each(partial(_block, layer, tiles, extra, arithmetic, factor)):
-            total = total.merged(outcome)
+        check = _Check(layer, tiles, extra, arithmetic, factor)
+        for blocks in layer.each(check.block):
+            total = total.merged(check.compared(blocks))
     return total
 
 
@@ -68,31 +68,59 @@ def placed(
     return views, results
 
 
-def _block(
-    layer: FullyConnected,
-    tiles: Sequence[tuple[limits.Rows, Array]],
-    extra: bool,
-    arithmetic: Arithmetic,
-    factor: float,
-    start: int,
-    stop: int,
-    weight: Floats,
-) -> Comparison:
-    """Outputs `start` to `stop` of every tile; `extra`: a folded factor rounds every weight once more."""
-    bias = None if layer.bias is None else layer.bias[start:stop]
-    total = Comparison()
-    for tile, part in tiles:
-        outcome = Comparison()
-        for walked in (False, True):  # the second only where the first, sharper limit is broken
-            found = limits.weighted(weight, bias, tile, walked=walked)
-            if extra:
-                found.quadratic[...] += found.squares
-            limit = limits.of_sums(found, arithmetic, factor)
-            outcome = limits.compare(part[:, start:stop], found.y, limit)
-            if outcome.ok:
-                break
-        total = total.merged(outcome)
-    return total
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Outputs `start` to `stop` of every tile: y and its limit, [R, stop - start] each."""
+
+    start: int
+    stop: int
+    sums: tuple[tuple[Floats, Floats], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """A layer against results, the rows of each tile at once."""
+
+    layer: FullyConnected
+    tiles: Sequence[tuple[limits.Rows, Array]]
+    extra: bool
+    """Whether a folded factor rounds every weight once more."""
+    arithmetic: Arithmetic
+    factor: float
+
+    def block(self, start: int, stop: int) -> _Block:
+        """The sums with the sharper limit, that of terms in a random order."""
+        return _Block(start, stop, tuple(self._sums(tile, start, stop) for tile, _ in self.tiles))
+
+    def _sums(
+        self, tile: limits.Rows, start: int, stop: int, *, walked: bool = False
+    ) -> tuple[Floats, Floats]:
+        bias = None if self.layer.bias is None else self.layer.bias[start:stop]
+        weight = self.layer.block(start, stop)
+        found = limits.weighted(weight, bias, tile) if walked else limits.shuffled(weight, bias, tile)
+        if self.extra:
+            found.quadratic[...] += found.squares
+        return found.y, limits.of_sums(found, self.arithmetic, self.factor)
+
+    def compared(self, blocks: Sequence[_Block]) -> Comparison:
+        """Neighbouring blocks against the results, together, since a comparison has a price; else alone."""
+        total, rest = Comparison(), slice(blocks[0].start, blocks[-1].stop)
+        for place, (_, result) in enumerate(self.tiles):
+            parts = zip(*(block.sums[place] for block in blocks), strict=True)
+            outcome = limits.compare(result[:, rest], *(np.concatenate(part, 1) for part in parts))
+            total = total.merged(outcome if outcome.ok else self._alone(blocks, place))
+        return total
+
+    def _alone(self, blocks: Sequence[_Block], place: int) -> Comparison:
+        """Each block of a tile, with the wider limit where the sharper one is broken."""
+        total, (tile, result) = Comparison(), self.tiles[place]
+        for block in blocks:
+            part = result[:, block.start : block.stop]
+            outcome = limits.compare(part, *block.sums[place])
+            if not outcome.ok:
+                outcome = limits.compare(part, *self._sums(tile, block.start, block.stop, walked=True))
+            total = total.merged(outcome)
+        return total
 
 
 def tile_rows(inputs: int, outputs: int) -> int:
