@@ -99,9 +99,7 @@ def plan(model_or_path: Source, **options: Unpack[ConversionOptions]) -> Plan:
     for an option that doesn't fit.
     """
     model = model_or_path if isinstance(model_or_path, Model) else load(model_or_path)
-    _check_weights(model)
-    planned, converted = _planned(model, options)
-    return _plan_of(planned, converted)
+    return _plan_of(*_planned(model, options))
 
 
 def convert(
@@ -131,7 +129,6 @@ def convert(
     model = model_or_path if isinstance(model_or_path, Model) else load(model_or_path)
     target = os.fspath(path)
     check_target(model, target, force=force)
-    _check_weights(model)
     planned, converted = _planned(model, options)
     if converted is None:
         raise nothing_converts(_plan_of(planned, None))
@@ -208,16 +205,12 @@ def nothing_converts(found: Plan) -> ConversionFailed:
     from onnxscope.render.blocks import plural
     from onnxscope.rewrite.plan import NOT_ASKED
 
-    count = len(found.refused)
-    message = "no fully connected layer"
-    if count:
-        first = next((row for row in found.refused if row["reason"] != NOT_ASKED), found.refused[0])
-        some = f"none of {plural(count, 'FC layer')} can become a convolution"
-        message = (
-            f"{some}: {first['layer']}: {first['reason']}" if count > 1 else f"{some}: {first['reason']}"
-        )
-    where = found.document["input"]
-    return ConversionFailed(f"nothing to convert: {message}", conversion=found, where=where)
+    rows, message = found.refused, "no fully connected layer"
+    if rows:
+        first = next((row for row in rows if row["reason"] != NOT_ASKED), rows[0])
+        named = f"{first['layer']}: {first['reason']}" if len(rows) > 1 else first["reason"]
+        message = f"none of {plural(len(rows), 'FC layer')} can become a convolution: {named}"
+    return ConversionFailed(f"nothing to convert: {message}", conversion=found, where=found.document["input"])
 
 
 _CHOICES = {
@@ -230,9 +223,10 @@ _CHOICES = {
 
 
 def _planned(model: Model, given: ConversionOptions) -> tuple[Planned, Model | None]:
-    """The plan and the model after it, None where nothing converts."""
+    """The plan and the model after it, None where nothing converts. Raises FileError for missing weights."""
     from onnxscope.rewrite import fc_to_conv
 
+    _check_weights(model)
     planned = fc_to_conv.plan(model, _options(given))
     return planned, None if planned.edit is None else fc_to_conv.convert(planned)
 
@@ -287,13 +281,12 @@ def _conversion_of(planned: Planned, converted: Model, path: str | None, proof: 
 
 def _check_weights(model: Model) -> None:
     """Raise FileError for weights that can't be had: a conversion needs them all."""
+    from onnxscope.files.external import problem
+
     for tensor in model.graph.tensors:
-        check = getattr(tensor.storage, "problem", None)
-        reason = check() if check is not None else None
+        reason = problem(tensor) if tensor.storage else None
         if reason:
-            kind = ExternalDataError if tensor.external else FileError
-            text = str(reason).removeprefix(f"tensor {tensor.name!r}: ")
-            raise kind(f"tensor {tensor.name!r}: {text}", where=model.path)
+            raise (ExternalDataError if tensor.external else FileError)(reason, where=model.path)
 
 
 def _check_runtime(model: Model, provider: str) -> None:
