@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxscope.errors import FileError
 from onnxscope.files.external import ExternalData
 from onnxscope.files.storage import RawData
 from onnxscope.graph import Tensor
@@ -116,9 +117,10 @@ def _end(length: int, stop: int | None) -> int:
 
 def _read(fd: int, offset: int, end: int) -> Iterator[bytes]:
     while offset < end:
-        part = _read_at(fd, min(_PIECE, end - offset), offset)
-        if not part:
-            return
+        count = min(_PIECE, end - offset)
+        part = _read_at(fd, count, offset)
+        if len(part) < count:
+            raise FileError("the file became shorter while it was read", where=f"offset {offset}")
         yield part
         offset += len(part)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -92,7 +92,7 @@ def _verified(setting: Setting, asked: Sequence[Asked], first_worker: Worker) ->
     notes = [*setting.interface.problems, *setting.interface.notes]
     runs: list[Run] = []
     home = os.path.dirname(os.path.realpath(setting.request.original))
-    with ThreadPoolExecutor(1) as aside:
+    with _aside() as aside:
         for name, (first, second) in asked:
             fresh = Worker(setting.request.timeout, folder=setting.folder) if runs else first_worker
             with fresh as worker:
@@ -115,6 +115,18 @@ def _verified(setting: Setting, asked: Sequence[Asked], first_worker: Worker) ->
         tuple(runs),
         tuple(dict.fromkeys(notes)),
     )
+
+
+@contextmanager
+def _aside() -> Iterator[Executor]:
+    """A thread for what goes on while models run; an error or Ctrl-C does not wait for it."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 def _listed(names: Sequence[str]) -> str:

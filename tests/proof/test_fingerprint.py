@@ -5,6 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnxscope.errors import FileError
 from onnxscope.files.read import load
 from onnxscope.proof import fingerprint
 
@@ -28,6 +29,16 @@ def test_large_tensors_are_compared_whole_by_several_threads(place, outside, tmp
     first, second = tensor(tmp_path / "a", numbers), tensor(tmp_path / "b", numbers, outside=outside)
     assert fingerprint.same(first, second)
     assert not fingerprint.same(first, tensor(tmp_path / "c", changed, outside=outside))
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["inside", "external"])
+def test_a_file_that_ends_early_meanwhile_is_an_error(outside, tmp_path):
+    numbers = np.arange(3_000_000, dtype=np.float32)  # a smaller file is held in memory from the start
+    first, second = (tensor(tmp_path / name, numbers, outside=outside) for name in "ab")
+    with open(tmp_path / "b" / ("m.data" if outside else "m.onnx"), "r+b") as file:
+        file.truncate(8_000_000)
+    with pytest.raises(FileError, match=r"became shorter|has 8000000 bytes"):
+        fingerprint.same(first, second)
 
 
 def test_the_fingerprint_tells_multisets_apart():
