@@ -90,8 +90,8 @@ def _images(facts: Facts) -> Iterator[tuple[str, tuple[int, ...]]]:
 def spatial_axes(facts: Facts, name: str, rank: int) -> tuple[int, ...]:
     """The axes of an input that the first window op behind it slides over; all from 2 on where none tells.
 
-    Transposes, reshapes that move 1s only, and ops that keep the shape are followed: a Keras export begins
-    with [N, H, W, C].
+    Transposes, reshapes that move 1s only, and ops that keep the shape or pad, cut or resize are followed: a
+    Keras export begins with [N, H, W, C].
     """
     nodes = {fact.node.index: fact for fact in facts.main.nodes}
     waiting: list[tuple[str, Tags]] = [(name, tuple(range(rank)))]
@@ -114,6 +114,8 @@ def spatial_axes(facts: Facts, name: str, rank: int) -> tuple[int, ...]:
     return tuple(range(2, rank))
 
 
+_RESIZING = frozenset(("Pad", "Slice", "Resize", "Upsample"))
+"""Ops that change sizes and leave every axis what it is."""
 Tags: TypeAlias = "tuple[int | None, ...]"
 """Per axis of a value: the axis of the input that it is."""
 
@@ -132,7 +134,7 @@ def _followed(facts: Facts, node: Node, value: str, tags: Tags) -> Tags | None:
             return None
         rest = iter(kept)
         return tuple(next(rest) if size != 1 else None for size in after)
-    return tags if before == after else None
+    return tags if before == after or (node.op in _RESIZING and len(before) == len(after)) else None
 
 
 def _native(model: Model, facts: Facts, images: dict[str, tuple[int, ...]], options: Options) -> Facts:

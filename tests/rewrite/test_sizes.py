@@ -19,7 +19,7 @@ from onnxscope.expr.bounds import assuming
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
-from onnxscope.rewrite.fc_to_conv import plan
+from onnxscope.rewrite.fc_to_conv import convert, plan
 from onnxscope.rewrite.plan import Options
 
 W = {"w": normal(192, 6)}
@@ -72,6 +72,25 @@ def test_padding_that_changes_with_the_size_has_a_distance_of_cells_and_no_first
     model = net([*lines, "y = Gemm(f, v)"], x="N,3,H,W", k=normal(4, 3, 3, 3), v=normal(4, 5))
     (found,) = plan(model, Options(native=(8, 8))).geometry
     assert (found.stride, found.offset, found.field) == ((2, 2), None, None)
+
+
+FRONTS = {
+    # 8x8 -> 10x10 -> 8x8 cells behind the convolution, as large as the window of the mean
+    "Pad": ("a = Pad(x, n)", np.array([0, 1, 1, 0, 0, 1, 1, 0]), ("height - 7", "width - 7")),
+    # 8x8 -> 7x6 -> 5x4 cells
+    "Slice": ("a = Slice(x, n, e, n)", np.array([1, 2]), ("height - 7", "width - 7")),
+    # 8x8 -> 16x16 -> 14x14 cells
+    "Resize": ("a = Resize(x, , n)", np.array([1, 2, 2, 1], np.float32), ("2*height - 15", "2*width - 15")),
+}
+
+
+@pytest.mark.parametrize("op", FRONTS)
+def test_a_channels_last_image_is_known_behind_what_changes_its_size(op: str) -> None:
+    line, n, cells = FRONTS[op]
+    given = {"n": n, "e": np.array([2**40, 2**40]), "k": normal(4, 3, 3, 3), "v": normal(4, 5)}
+    tail = ["c = Conv(t, k)", "g = GlobalAveragePool(c)", "f = Flatten(g)", "y = Gemm(f, v)"]
+    model = net([line, "t = Transpose(a) perm=[0,3,1,2]", *tail], x="1,8,8,3", **given)
+    assert shapes(convert(plan(model))) == {"x": (1, "height", "width", 3), "y": (1, 5, *cells)}
 
 
 GIVEN: list[dict[str, Any]] = [
