@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-from onnxscope.errors import FileError
+from onnxscope.errors import ExternalDataError, FileError
 from onnxscope.files.external import ExternalData
 from onnxscope.files.storage import RawData, TypedData
 from onnxscope.files.write import dumps
@@ -20,6 +20,10 @@ from onnxscope.graph import Graph, Model, Node, Tensor, Type, ValueInfo
 
 THRESHOLD = 4096
 """Smaller tensors stay in the skeleton: the runtime reads shapes and indices from them."""
+ALIGNED = 64
+"""Bytes of the widest vector register: an address that is a multiple of it is as good as any."""
+_VIEWS = frozenset("Identity Reshape Flatten Squeeze Unsqueeze Dropout".split())
+"""Ops whose result the runtime leaves where their input lies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,11 @@ def skeleton(model: Model, outputs: Sequence[str] | None = None, *, here: str = 
     model = _large_constants_as_initializers(_with_outputs(model, outputs))
     folder, name = _home(model)
     real = os.path.join(folder, name)
-    tensors = tuple(_left_in_file(tensor, real, name) for tensor in model.graph.tensors)
+    summed = _summed(model.graph)
+    tensors = tuple(
+        _inline(tensor) if tensor.name in summed else _left_in_file(tensor, real, name)
+        for tensor in model.graph.tensors
+    )
     model = replace(model, graph=replace(model.graph, tensors=tensors))
     external = _external(model.graph)
     if not here and any(os.path.realpath(folder) not in _folders(data) for data in external):
@@ -62,6 +70,38 @@ def _home(model: Model) -> tuple[str, str]:
     first = next((cast("RawData | TypedData", storage).source.real for storage in stored), "")
     path = os.path.realpath(model.path) if model.path not in ("", "-") else first
     return os.path.split(path)
+
+
+def _summed(graph: Graph) -> set[str]:
+    """Stored tensors that a node sums up, whose bits depend on the address of the first number.
+
+    Eigen's sums take single numbers up to the next aligned address, then whole registers. Measured with
+    onnxruntime 1.32.0 on 40 ops at 9 offsets in a mapped file: ReduceSum, ReduceMean, ReduceLogSum and
+    InstanceNormalization gave up to five results, all others (products, softmax, exponentials) one.
+    """
+    found: set[str] = set()
+    for node in graph.nodes:
+        if not (node.op.startswith("Reduce") or node.op == "InstanceNormalization") or not node.inputs:
+            continue
+        name = node.inputs[0]
+        while (view := graph.producers.get(name)) is not None and view.op in _VIEWS and view.inputs:
+            name = view.inputs[0]
+        found.add(name)
+    return found & set(graph.initializers)
+
+
+def _inline(tensor: Tensor) -> Tensor:
+    """The tensor in the skeleton, from where the runtime copies it to an aligned address."""
+    if not isinstance(tensor.storage, ExternalData):
+        return tensor
+    try:
+        source, offset, length = tensor.storage.place()
+    except ExternalDataError:  # bytes without a folder: a skeleton already
+        return tensor
+    if offset % ALIGNED == 0:
+        return tensor
+    stored = RawData(source, offset, length, tensor.nbytes, tensor.name)
+    return replace(tensor, storage=stored, external=(), origin=None)
 
 
 def _left_in_file(tensor: Tensor, real: str, name: str) -> Tensor:
