@@ -8,33 +8,42 @@ from typing import Any
 
 import numpy as np
 
-HASHES = 4
-"""Values that are hashed at a time."""
-
 
 @dataclass(frozen=True, slots=True)
-class Digest:
-    """What stands for a tensor of numbers whose equality alone is asked for: no pipe has to carry it."""
+class Mark:
+    """What stands for a tensor of numbers whose equality alone is asked for: no pipe has to carry it.
 
-    dtype: str
-    shape: tuple[int, ...]
-    sha256: bytes
-    """Of its bytes in memory; processors compute this one fast."""
+    Marks of one worker are equal where the values of that name had the same bits in two runs on end.
+    """
+
+    number: int
 
 
-def digested(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The values, tensors of numbers among `names` as digests."""
-    from concurrent.futures import ThreadPoolExecutor
+class Kept:
+    """Values that stay in the worker, each until the next one of its name is compared with it."""
 
-    asked = [name for name in names if _numbers(values[name])]
-    with ThreadPoolExecutor(HASHES) as pool:
-        found = dict(zip(asked, pool.map(lambda name: _digest(values[name]), asked), strict=True))
-    return {**values, **found}
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[Any, Mark]] = {}
+        self._marks = 0
+
+    def marked(self, values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+        """The values, tensors of numbers among `names` as marks."""
+        found = {name: self._mark(name, values[name]) for name in names if _numbers(values[name])}
+        return {**values, **found}
+
+    def _mark(self, name: str, value: Any) -> Mark:
+        before, mark = self._values.pop(name, (None, Mark(0)))
+        if same_bits(before, value):
+            return mark
+        self._marks += 1
+        mark = Mark(self._marks)
+        self._values[name] = value, mark
+        return mark
 
 
 def same_bits(left: Any, right: Any) -> bool:
-    """Whether two values, or their digests, are tensors of numbers alike in shape, type and every bit."""
-    if isinstance(left, Digest) or isinstance(right, Digest):
+    """Whether two values, or their marks, are tensors of numbers alike in shape, type and every bit."""
+    if isinstance(left, Mark) or isinstance(right, Mark):
         return bool(left == right) if type(left) is type(right) else False
     if not _numbers(left) or not _numbers(right) or (left.shape, left.dtype) != (right.shape, right.dtype):
         return False
@@ -45,10 +54,3 @@ def same_bits(left: Any, right: Any) -> bool:
 
 def _numbers(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
-
-
-def _digest(value: Any) -> Digest:
-    from hashlib import sha256
-
-    data = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-    return Digest(value.dtype.str, value.shape, sha256(data).digest())

@@ -13,7 +13,7 @@ from onnxscope.errors import RuntimeFailure
 from onnxscope.files.read import load
 from onnxscope.files.read import loads as load_bytes
 from onnxscope.proof import providers
-from onnxscope.proof.bits import digested
+from onnxscope.proof.bits import Kept
 from onnxscope.proof.skeleton import skeleton
 
 KEPT = 4
@@ -39,6 +39,7 @@ class Sessions:
         self._note = note
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._models: dict[str, bytes] = {}
+        self._staying = Kept()
         self._watched: dict[tuple[str, str, str], providers.Placement] = {}
         note("start")
         self._ort = runtime.require()
@@ -63,12 +64,12 @@ class Sessions:
         provider: runtime.Provider,
         folder: str,
         watch: str = "",
-        digests: Sequence[str] = (),
+        marked: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Values by name; `model` is a path, or `#key` of bytes given to `keep`.
 
-        `watch` is a scratch folder for the profile of a session's first run; "" for none. Of those in
-        `digests` only that is answered.
+        `watch` is a scratch folder for the profile of a session's first run; "" for none. Those in
+        `marked` stay here: marks of them are answered.
         """
         seen = (model, optimization, provider.asked)
         watch = "" if seen in self._watched else watch
@@ -78,7 +79,7 @@ class Sessions:
         found = dict(zip(names, session.run(names, feeds), strict=True))
         if watch:
             self._watched[seen] = self._placement(session)
-        return digested(found, digests) if digests else found
+        return self._staying.marked(found, marked) if marked else found
 
     def profile(
         self,

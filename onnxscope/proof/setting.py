@@ -217,14 +217,14 @@ class Pair:
         level: Optimization,
         *,
         watch: bool = False,
-        digests: Sequence[str] = (),
+        marked: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Values of the original, those of `digests` as such; `watch` keeps its placement.
+        """Values of the original, marks of those in `marked`; `watch` keeps its placement.
 
         Raises RuntimeFailure, naming the file.
         """
         scratch = self.setting.folder if watch else ""
-        return named(self.first, self.setting.request.original, feeds, names, level, scratch, digests)
+        return named(self.first, self.setting.request.original, feeds, names, level, scratch, marked)
 
     def candidate(
         self,
@@ -233,11 +233,11 @@ class Pair:
         level: Optimization,
         *,
         watch: bool = False,
-        digests: Sequence[str] = (),
+        marked: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Values of the candidate; see `original`."""
         scratch = self.setting.folder if watch else ""
-        return named(self.second, self.setting.request.candidate, feeds, names, level, scratch, digests)
+        return named(self.second, self.setting.request.candidate, feeds, names, level, scratch, marked)
 
 
 def named(
@@ -247,11 +247,11 @@ def named(
     names: list[str] | None,
     level: Optimization,
     watch: str = "",
-    digests: Sequence[str] = (),
+    marked: Sequence[str] = (),
 ) -> dict[str, Any]:
     """One run of a file. Raises RuntimeFailure, naming the file and, where it fails unfused too, the node."""
     try:
-        return runner.run(path, feeds, names, optimization=level, watch=watch, digests=digests)
+        return runner.run(path, feeds, names, optimization=level, watch=watch, marked=marked)
     except RuntimeFailure as error:
         failure = error
     if level != "none" and runner.worker.alive:

@@ -205,12 +205,12 @@ class _Asked:
     names: list[str]
     first: list[str]
     """Of the first draw, too: what --layers compares."""
-    digests: list[str]
+    marked: list[str]
     """Those of `first` of which equality is enough."""
 
 
 def _asked(pair: Pair, names: list[str]) -> _Asked:
-    """`names`, and for --layers of a heavy model the values behind its heads, digests of those in front.
+    """`names`, and for --layers of a heavy model the values behind its heads, marks of those in front.
 
     One run then serves outputs and values. Nothing more where all values together may be too large for that.
     """
@@ -245,7 +245,7 @@ def _outputs(
             continue
         try:
             names = [*asked.names, *asked.first]
-            found.append(run(values, names, pair.level, watch=True, digests=asked.digests))
+            found.append(run(values, names, pair.level, watch=True, marked=asked.marked))
         except RuntimeFailure as error:
             if draw.key in taken or draw.given or not pair.first.worker.alive:
                 raise

@@ -40,7 +40,7 @@ def check(pair: Pair, trial: Drawn, values: int) -> ValueCheck:
     """Compare every common value on one trial, in chunks that bound memory.
 
     Limits come from the jitter check, as for outputs; graphs run as they are written (no fusion), so that
-    every value exists; heavy ones as in their trials, whose values and digests are taken. Raises
+    every value exists; heavy ones as in their trials, whose values and marks are taken. Raises
     RuntimeFailure where the runtime can't.
     """
     nodes = pair.setting.shared
@@ -141,7 +141,7 @@ def _level(pair: Pair) -> Optimization:
 
 
 def _alike(trial: Drawn, name: str) -> bool:
-    """Whether a trial already shows a value, or its digest, to be the same in both models."""
+    """Whether a trial already shows a value, or its mark, to be the same in both models."""
     return same_bits(trial.original.get(name), trial.candidate.get(name))
 
 

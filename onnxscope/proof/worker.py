@@ -243,17 +243,17 @@ class ProviderRunner:
         *,
         optimization: Optimization = "all",
         watch: str = "",
-        digests: Sequence[str] = (),
+        marked: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Values by name; see `runner.Runner`. Raises RuntimeFailure.
 
         With `watch`, a scratch folder, the session's first run is profiled, and `profile` needs no other one.
-        Values of `outputs` that are in `digests`, too, come as digests.
+        Values of `outputs` that are in `marked`, too, stay in the child and come as marks.
         """
         names = None if outputs is None else list(outputs)
         with self.worker.turn:  # another thread's models may push this one out before it runs
             source, folder = self._given(model)
-            asked = (source, feeds, names, optimization, self.provider, folder, watch, digests)
+            asked = (source, feeds, names, optimization, self.provider, folder, watch, marked)
             found: dict[str, Any] = self.worker.call("run", *asked, provider=self.provider.name)
         return found
 
