@@ -14,7 +14,6 @@ from onnxscope.errors import OnnxscopeError
 from onnxscope.graph import Model, Node
 from onnxscope.proof import links, weights
 from onnxscope.proof.links import HeadLink, LayerLink
-from onnxscope.rewrite import fc_to_conv
 from onnxscope.rewrite.plan import Options
 
 
@@ -52,6 +51,8 @@ def _matched(original: Model, candidate: Model) -> Iterator[HeadLink]:
 
 
 def _planned(original: Model) -> tuple[HeadLink, ...]:
+    from onnxscope.rewrite import fc_to_conv  # a third of what a proof imports, and seldom needed
+
     for output in ("map", "vector"):
         try:
             record = fc_to_conv.plan(original, Options(output=output)).provenance

@@ -52,6 +52,10 @@ class Outcome:
     """Index of the trial in which an output came nearest to its limit, or went farthest beyond it."""
     still: bool = False
     """Whether no output moved in any jittered run: a saturated softmax, an index of a class."""
+    jittered: tuple[dict[str, Any], ...] = ()
+    """What the jittered runs made of the first trial; of a heavy model also values that --layers compares."""
+    limit_from: str = ""
+    """How limits are computed."""
 
 
 def planned(pair: Pair) -> list[Draw]:
@@ -155,7 +159,23 @@ def compared(pair: Pair) -> Outcome:
     worst = shares.index(max(shares)) if shares else 0
     trials = tuple(Trial(t.draw.seed, t.draw.family, dict(t.draw.shapes)) for t in drawn)
     outputs = tuple(tally.result() for tally in tallies.values())
-    return Outcome(trials, outputs, tuple(drawn), values, worst, bounds.still)
+    return Outcome(trials, outputs, tuple(drawn), values, worst, bounds.still, bounds.jittered, bounds.source)
+
+
+def _inner(pair: Pair, drawn: Sequence[Drawn], names: Sequence[str]) -> list[str]:
+    """Values whose limits --layers will ask for, where the first trial has them: one run then serves both."""
+    if not (drawn and pair.setting.request.layers and pair.mapped):
+        return []
+    first, fed = drawn[0], {len(value) for value in drawn[0].feeds.values() if np.ndim(value)}
+    values = {name: first.original.get(name) for name in pair.setting.shared if name not in names}
+    return [
+        name
+        for name, value in values.items()
+        if isinstance(value, np.ndarray)
+        and {len(value) if value.ndim else 0} == fed
+        and isinstance(first.candidate.get(name), np.ndarray)
+        and not same_bits(value, first.candidate[name])
+    ]
 
 
 def _drawn(pair: Pair, draws: Sequence[Draw]) -> tuple[list[Drawn], str]:
@@ -278,19 +298,20 @@ class _Limits:
         self._steps = pair.setting.quantized and not self._own
         self._runs: list[list[dict[str, Any]]] = []
         self._arithmetic = pair.setting.arithmetic(tf32=pair.tf32)
-        self._source = "0 steps at optimisation level none: 4u max|y|, u = 2^-24"
+        self.source = "0 steps at optimisation level none: 4u max|y|, u = 2^-24"
         if not (self._own or self._steps):
-            self._runs, words = jittered_runs(pair, drawn, names, self._arithmetic)
-            self._source = jitter.limit_from(
+            asked = [*names, *_inner(pair, drawn, names)]
+            self._runs, words = jittered_runs(pair, drawn, asked, self._arithmetic)
+            self.source = jitter.limit_from(
                 pair.setting.original,
                 len(self._runs),
                 request.seed,
                 values=values,
                 arithmetic=self._arithmetic,
             )
-            self._source += words
+            self.source += words
             if pair.mapped:
-                self._source += "; basic optimisation, no prepacking"
+                self.source += "; basic optimisation, no prepacking"
 
         self.still = bool(self._runs) and all(
             same_bits(trial.original[name], run[number][name])
@@ -299,6 +320,11 @@ class _Limits:
             for name in names
         )
         """Whether no output moved in any run."""
+
+    @property
+    def jittered(self) -> tuple[dict[str, Any], ...]:
+        """What every run made of the first trial."""
+        return tuple(run[0] for run in self._runs)
 
     def __call__(self, name: str, number: int) -> tuple[Any, str]:
         value = self._drawn[number].original[name]
@@ -309,7 +335,7 @@ class _Limits:
             return 0.0, "exact: no numbers"
         usable = [pick for pick in picks if pick is not None and pick.shape == base.shape]
         limit = jitter.limit(base, usable, values=self._values, arithmetic=self._arithmetic, delta=DELTA)
-        return limit if isinstance(value, np.ndarray) else float(limit.max(initial=0.0)), self._source
+        return limit if isinstance(value, np.ndarray) else float(limit.max(initial=0.0)), self.source
 
 
 def _numeric(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -36,16 +36,20 @@ class ValueCheck:
     """Whether the node made the error or passed it on; "" where nothing diverges."""
 
 
-def check(pair: Pair, trial: Drawn, values: int) -> ValueCheck:
+Had: TypeAlias = "tuple[Sequence[Mapping[str, Any]], str]"
+"""What jittered runs made of a trial already, and how limits come from them."""
+
+
+def check(pair: Pair, trial: Drawn, values: int, had: Had = ((), "")) -> ValueCheck:
     """Compare every common value on one trial, in chunks that bound memory.
 
     Limits come from the jitter check, as for outputs; graphs run as they are written (no fusion), so that
-    every value exists; heavy ones as in their trials, whose values and marks are taken. Raises
-    RuntimeFailure where the runtime can't.
+    every value exists; heavy ones as in their trials, whose values and marks are taken, and what their
+    jittered runs `had`. Raises RuntimeFailure where the runtime can't.
     """
     nodes = pair.setting.shared
     tallies: dict[str, Tally] = {}
-    models = _Jittered(pair, trial, [name for name in nodes if not _alike(trial, name)])
+    models = _Jittered(pair, trial, [name for name in nodes if not _alike(trial, name)], had)
     try:
         for names in _chunks(pair, list(nodes)):
             pair.setting.progress(f"intermediate values {len(tallies) + 1} to {len(tallies) + len(names)}")
@@ -87,20 +91,34 @@ def _cause(
 class _Jittered:
     """The jittered originals, made when a value first needs them."""
 
-    def __init__(self, pair: Pair, trial: Drawn, names: list[str]) -> None:
+    def __init__(self, pair: Pair, trial: Drawn, names: list[str], had: Had) -> None:
         self._pair, self._trial, self._names = pair, trial, names
+        self._had, self._words = had
         self._models: list[Runnable] | None = None
         self._feeds: Feeds = {}
 
-    def runs(self, names: list[str]) -> list[dict[str, Any]]:
+    def runs(self, names: list[str]) -> Sequence[Mapping[str, Any]]:
         """Values of every jittered original; [] where limits don't come from them or nothing is asked."""
+        if self._had and all(name in self._had[0] for name in names):
+            return self._had
         if self._models is None and names:
-            self._models = self._made()
-        found = []
+            self._models, self._had = self._made(), ()
+        found: list[dict[str, Any]] = []
         for model in self._models or () if names else ():
             found.append(self._pair.first.run(model, self._feeds, names, optimization=_level(self._pair)))
             self._pair.relieve()
         return found
+
+    def source(self, values: int) -> str:
+        """How the limits are computed, in words."""
+        setting, request = self._pair.setting, self._pair.setting.request
+        if request.rtol is not None or request.atol is not None:
+            return ASKED
+        if self._had:
+            return self._words
+        arithmetic, runs = setting.arithmetic(tf32=self._pair.tf32), len(self._models or ())
+        words = jitter.limit_from(setting.original, runs, request.seed, values=values, arithmetic=arithmetic)
+        return words + self._words
 
     def _made(self) -> list[Runnable]:
         """Of the part that can round its own way: all of the original, unless it is heavy."""
@@ -109,11 +127,13 @@ class _Jittered:
         if request.rtol is not None or request.atol is not None or not jitter.weights(setting.original):
             return []
         arithmetic = setting.arithmetic(tf32=self._pair.tf32)
-        part, (self._feeds,), _ = behind(setting, [self._trial], self._names)
-        changed = (
-            noise.jittered(part, arithmetic, seed=request.seed, run=run) for run in range(jitter.FEW_RUNS)
-        )
-        return [runnable(model, setting.folder) for model, _ in changed]
+        part, (self._feeds,), words = behind(setting, [self._trial], self._names)
+        made: list[Runnable] = []
+        for run in range(jitter.FEW_RUNS):
+            changed, carried = noise.jittered(part, arithmetic, seed=request.seed, run=run)
+            made.append(runnable(changed, setting.folder))
+            self._words = words + carried
+        return made
 
     def discard(self) -> None:
         """Remove their files."""
@@ -163,7 +183,7 @@ def _chunk(pair: Pair, trial: Drawn, names: list[str], models: _Jittered, values
     unlike = [n for n in names if not (pair.setting.heavy and same_bits(left[n], right[n]))]
     runs = models.runs(unlike)
     found: dict[str, Tally] = {}
-    account = _account(pair, len(runs), values)
+    account = models.source(values)
     for name in names:
         if pair.setting.heads and _viewed(left[name], right[name]):
             continue  # a flattened value of the original is a map in a conversion, in an order of its own
@@ -190,15 +210,6 @@ def _lifted(original: Any, candidate: Any) -> Any:
         pair = aligned(original, candidate)
         return original if pair is None else original.reshape(candidate.shape)
     return original
-
-
-def _account(pair: Pair, runs: int, values: int) -> str:
-    """How the limits are computed, in words."""
-    setting, request = pair.setting, pair.setting.request
-    if request.rtol is not None or request.atol is not None:
-        return ASKED
-    arithmetic = setting.arithmetic(tf32=pair.tf32)
-    return jitter.limit_from(setting.original, runs, request.seed, values=values, arithmetic=arithmetic)
 
 
 def _limit(pair: Pair, value: Any, runs: Sequence[Any], values: int) -> Any:

@@ -204,7 +204,8 @@ def _values(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]
     """Every value that both models have, on the trial that shows most."""
     failed = not all(output.ok for output in outcome.outputs)
     trial = outcome.worst if failed or not pair.mapped else 0  # the first has the values of heavy models
-    found = values.check(pair, outcome.drawn[trial], max(1, outcome.values))
+    had = (outcome.jittered, outcome.limit_from) if trial == 0 and pair.mapped else ((), "")
+    found = values.check(pair, outcome.drawn[trial], max(1, outcome.values), had)
     if found.cause:
         notes.append(found.cause)
     return list(found.layers)
