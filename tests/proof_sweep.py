@@ -2,6 +2,7 @@
 
     make sweep                                            both, every graph under 60 MB, 20 seeds
     python tests/proof_sweep.py --right --seed 500 MODEL...
+    python tests/proof_sweep.py --wrong --behind PRelu    heads that get one more op, and sabotages of that op
     python tests/proof_sweep.py --table sweep.jsonl       the counts of what was run so far
 
 Graphs are those of the corpus (see `corpus.py`) or the files named. Each is converted to a map and to a
@@ -26,7 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import corpus
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 from sabotages import Sabotage, sabotages
 
 import onnxscope
@@ -54,6 +57,16 @@ DESIGN = (
     ),
 )
 """Beginnings of the sabotages that every head must catch, for --design."""
+BEHIND = {
+    "Softmax": "Softmax",
+    "LogSoftmax": "LogSoftmax",
+    "Tanh": "Tanh",
+    "Sigmoid": "Sigmoid",
+    "PRelu": "PRelu",
+    "BatchNormalization": "batch norm",
+}
+"""Ops that --behind puts behind outputs -> the beginning of their sabotages."""
+PARAMETERS = {"PRelu": ("slope",), "BatchNormalization": ("scale", "bias", "mean", "variance")}
 LEFT_OUT = (
     "largest",
     "channels swapped",
@@ -171,7 +184,7 @@ def wrong(path: Path, name: str, given: argparse.Namespace, log: Log, folder: st
             continue
         if given.design and not sabotage.what.startswith(DESIGN):
             continue
-        if given.softmax and "Softmax" not in sabotage.what:
+        if given.behind and not sabotage.what.startswith(BEHIND[given.behind]):
             continue
         if given.less and (sabotage.what.startswith(LEFT_OUT) or "(last" in sabotage.what):
             continue
@@ -230,21 +243,28 @@ def graphs(given: argparse.Namespace) -> Iterator[tuple[str, Path]]:
             yield entry.name, Path(entry.model().path)
 
 
-def with_softmax(path: Path, folder: str) -> Path:
-    """The graph with a Softmax behind every output that a layer makes; most exporters leave it out."""
+def behind(path: Path, op: str, folder: str) -> Path:
+    """The graph with one more op behind every output [N, F] that a layer makes: few heads have each."""
     model = onnx.load(path)
     made = {output: node for node in model.graph.node for output in node.output}
+    draw = np.random.default_rng(0)
     for info in model.graph.output:
         node = made.get(info.name)
-        kind = info.type.tensor_type
-        if node is None or node.op_type not in ("Gemm", "MatMul", "Add") or len(kind.shape.dim) != 2:
+        dims = info.type.tensor_type.shape.dim
+        if node is None or node.op_type not in ("Gemm", "MatMul", "Add") or len(dims) != 2:
             continue
-        sums = f"{info.name}_sums"
+        sums, width = f"{info.name}_sums", dims[1].dim_value
+        if op in PARAMETERS and not width:
+            continue
         for each in model.graph.node:
             for names in (each.input, each.output):
                 names[:] = [sums if name == info.name else name for name in names]
-        model.graph.node.append(onnx.helper.make_node("Softmax", [sums], [info.name], axis=1))
-    target = Path(folder, "softmax.onnx")
+        named = [f"{info.name}_{name}" for name in PARAMETERS.get(op, ())]
+        arrays = [draw.uniform(0.1, 1, width).astype(np.float32) for _ in named]
+        model.graph.initializer.extend(map(numpy_helper.from_array, arrays, named))
+        options = {"axis": 1} if op.endswith("Softmax") else {}
+        model.graph.node.append(helper.make_node(op, [sums, *named], [info.name], **options))
+    target = Path(folder, "behind.onnx")
     onnx.save_model(model, target)
     return target
 
@@ -256,7 +276,7 @@ def main() -> None:
     parser.add_argument("--wrong", action="store_true", help="sabotages only")
     parser.add_argument("--design", action="store_true", help="the ten most telling sabotages alone")
     parser.add_argument(
-        "--softmax", action="store_true", help="Softmax over another axis, put there if need be"
+        "--behind", metavar="OP", choices=BEHIND, help="only sabotages of this op, put behind outputs"
     )
     parser.add_argument("--less", action="store_true", help="one sabotage of each kind, on the first layer")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 100_000 * 1000)
@@ -275,8 +295,8 @@ def main() -> None:
         for name, path in graphs(given):
             with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
                 print(name, file=sys.stderr, flush=True)
-                if given.softmax:
-                    name, path = f"{name} and Softmax", with_softmax(path, folder)
+                if given.behind:
+                    name, path = f"{name} and {given.behind}", behind(path, given.behind, folder)
                 if not given.wrong:
                     right(path, name, given, log, folder)
                 if not given.right:

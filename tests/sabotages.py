@@ -247,6 +247,8 @@ def _pools(fresh: Fresh, heads: list[dict]) -> Iterator[Sabotage]:
                 _set(node, "kernel_shape", [size - 1 for size in kernel] if min(kernel) > 1 else kernel)
             elif what == "stride":
                 _set(node, "strides", [2] * len(kernel))
+            elif node.domain:  # an integer pool: it has no other kind
+                continue
             else:
                 kept = [a for a in node.attribute if a.name != "count_include_pad"]
                 del node.attribute[:]

@@ -32,6 +32,8 @@ POOLS = {
     **dict.fromkeys(("MaxPool", "GlobalMaxPool", "ReduceMax"), "max"),
     "ReduceSum": "sum",
 }
+INTEGER_POOLS = ("QLinearAveragePool", "QLinearGlobalAveragePool")
+"""Means that are rounded to a scale of their own: over windows, over the whole map."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Step:
     inputs: tuple[str | None, ...]
     """The candidate's input values, one per input of the original node; None for a constant."""
     node: Node | None = None
-    """The original node of a tail op."""
+    """The original node of a tail op, or of a pool of integers."""
     link: LayerLink | None = None
     """For a fully connected layer."""
     head: HeadLink | None = None
@@ -79,7 +81,10 @@ def plan(facts: Facts, candidate: Model, heads: Sequence[HeadLink]) -> tuple[Ste
     """
     links = {link.output: link for head in heads for link in head.layers}
     folded = {name: twin for head in heads if head.folding for name, twin in head.folding.values.items()}
-    found = [step for head in heads if head.pool for step in pools(candidate, head)]
+    pooled = [head for head in heads if head.pool]
+    found = [
+        step for head in pooled for step in (*pools(candidate, head), *_integer_pools(facts, candidate, head))
+    ]
     made = set(candidate.graph.producers)
     tracked: dict[str, str] = {}
     for node in facts.model.graph.order:
@@ -136,6 +141,16 @@ def pools(candidate: Model, head: HeadLink) -> list[Step]:
     if made_by is None or made_by.op.startswith("QLinear"):  # which rounds what it makes to its own scale
         return []
     return [Step(name, name, (head.read_map,), head=head)]
+
+
+def _integer_pools(facts: Facts, candidate: Model, head: HeadLink) -> list[Step]:
+    """The candidate's pool of integers in front of a head, which rounds what it makes to its own scale."""
+    own = [n for n in facts.model.graph.consumers.get(head.feature_map, ()) if n.op == INTEGER_POOLS[1]]
+    twins = [n for n in candidate.graph.consumers.get(head.read_map, ()) if n.op in INTEGER_POOLS]
+    if len(own) != 1 or len(twins) != 1 or any(node.attribute("channels_last") for node in (*own, *twins)):
+        return []
+    name = twins[0].outputs[0]
+    return [Step(name, name, (head.read_map,), node=own[0], head=head)]
 
 
 def _recomputable(facts: Facts, node: Node, tracked: Mapping[str, str]) -> bool:
@@ -196,6 +211,8 @@ def layer_result(name: str, outcome: Comparison, limit_from: str) -> LayerResult
 
 def _account(step: Step, arithmetic: Arithmetic, factor: float, width: int, values: int, delta: float) -> str:
     """How the limit of one step was computed."""
+    if step.head is not None and step.node is not None:
+        return integers.TEXT
     if step.node is not None:
         return f"{step.node.op} in float64: {tails.bound_of(step.node.op)}; {arithmetic.text}"
     if step.link is not None and not width:
@@ -225,16 +242,36 @@ def _step(
     factor: float,
 ) -> tuple[Comparison | None, int]:
     """The comparison and K."""
+    if step.head is not None:
+        return _pool(original, step, step.head, trials, runner, arithmetic), prod(step.head.window)
     if step.node is not None:
         return _tail(original, step, trials, runner, arithmetic), 0
-    pairs = [(trial[step.inputs[0] or ""], trial[step.output]) for trial in trials]
-    if step.head is not None:
-        return recompute.pool(step.head, pairs, arithmetic), prod(step.head.window)
     return (
         (None, 0)
         if step.link is None
         else _layer(original, step, step.link, trials, runner, arithmetic, factor)
     )
+
+
+def _pool(
+    original: Model,
+    step: Step,
+    head: HeadLink,
+    trials: Sequence[Mapping[str, Array]],
+    runner: Runner,
+    arithmetic: Arithmetic,
+) -> Comparison | None:
+    """The comparison of a pool in front of a head, of floats or of integers."""
+    pairs = [(trial[step.inputs[0] or ""], trial[step.output]) for trial in trials]
+    if step.node is None:
+        return recompute.pool(head, pairs, arithmetic)
+    total = Comparison()
+    for pair in pairs:
+        found = integers.pool(original, step.node, head, pair, runner)
+        if found is None:
+            return None
+        total = total.merged(found)
+    return total
 
 
 def _layer(

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 
 _POOLS = local.POOLS | {"QLinearGlobalAveragePool": "average"}
-_INTEGER_POOLS = ("QLinearAveragePool", "QLinearGlobalAveragePool")
 LIMIT = (
     "each layer in float64 from the candidate's own input, lambda u sqrt(Q) + (n + 1) 2^-126; 0 steps between"
 )
@@ -84,7 +83,7 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
 def _pooled(candidate: Model, head: HeadLink) -> str:
     """The candidate's result of the head's pool; "" where there is no one node that makes it."""
     readers = candidate.graph.consumers.get(head.read_map, ())
-    integers_ = [node.outputs[0] for node in readers if node.op in _INTEGER_POOLS]
+    integers_ = [node.outputs[0] for node in readers if node.op in local.INTEGER_POOLS]
     floats = [step.output for step in local.pools(candidate, head)]
     return next(iter([*floats, *integers_]), "")
 

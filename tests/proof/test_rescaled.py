@@ -139,3 +139,17 @@ def test_a_wrong_pool_of_integers_is_not_excused(tmp_path: Path) -> None:
     proof = onnxscope.verify(original, converted, trials=1).document
     assert (proof["equivalent"], proof["reason"]) == (False, "outputs")
     assert not any("near a tie" in note for note in proof["notes"])
+
+
+def test_a_stride_of_a_pool_of_integers_is_named(tmp_path: Path) -> None:
+    """At the native size it changes nothing; on a larger map the pool is the first value that differs."""
+    original, converted = pooled_integers(tmp_path, 5, matrix=False), tmp_path / "converted.onnx"
+    onnxscope.convert(original, converted, verify=False)
+    model = onnx.load(converted)
+    (pool,) = [node for node in model.graph.node if node.op_type == "QLinearAveragePool"]
+    (strides,) = [attribute for attribute in pool.attribute if attribute.name == "strides"]
+    strides.ints[:] = [2, 2]
+    onnx.save(model, converted)
+    proof = onnxscope.verify(original, converted, trials=1).document
+    assert (proof["equivalent"], proof["reason"]) == (False, "layers")
+    assert [run["first_divergence"] for run in proof["runs"]] == ["p"]
