@@ -11,7 +11,7 @@ from onnxscope import dtypes
 from onnxscope.analysis.facts import NodeFact
 from onnxscope.expr import product
 from onnxscope.graph import Node
-from onnxscope.rewrite.forms import HEAVY
+from onnxscope.rewrite.forms import HEAVY, parts_of
 from onnxscope.rewrite.layout import FULLY_CONNECTED, operands
 from onnxscope.rewrite.lift import Layer, Lift, Step, find
 from onnxscope.rewrite.views import Joined, View
@@ -131,19 +131,25 @@ _MEASURED = {
 
 
 def starts(lift: Lift, layers: Sequence[Layer]) -> list[str]:
-    """What a session with heavy plain convolutions needs when it starts (VGG's head, from docs/forms.md)."""
+    """What a session with a heavy weight in one Conv needs when it starts (VGG's head, from docs/forms.md).
+
+    `fold` and `interleave` share it among several, where it is stored and its features can be shared.
+    """
     if lift.options.target not in ("cpu", "auto"):
         return []
-    heavy = dict.fromkeys(
-        layer.fact.label
-        for layer in layers
-        if layer.form == "conv" and _bytes(lift, Step(lift, layer.fact)) >= HEAVY
-    )
+    heavy: dict[str, bool] = {}
+    for layer in layers:
+        weight = lift.builder.tensors.get(layer.weight.candidate)
+        shared = parts_of(weight, layer.features) > 1
+        alone = layer.form == "conv" or (layer.form != "rows" and not shared)
+        if alone and _bytes(lift, Step(lift, layer.fact)) >= HEAVY:
+            heavy[layer.fact.label] = shared
     if not heavy:
         return []
+    less = "1.4 with --form fold, 1.0 with rows" if all(heavy.values()) else "1.0 with --form rows"
     return [
         f"when a session starts, onnxruntime writes the weights of {', '.join(heavy)} anew: its peak memory "
-        "is up to 2.3 times the original's, 1.9 with --external-data; 1.4 with --form fold, 1.0 with rows"
+        f"is up to 2.3 times the original's, 1.9 with --external-data; {less}"
     ]
 
 

@@ -131,12 +131,12 @@ def _inside(lift: Lift, planned: Planned) -> str | None:
 
 
 def _finished(lift: Lift, planned: Planned, source: Folded, steps: Steps = None) -> str:
-    parts = _parts_of(lift.builder.tensors.get(planned.weight), planned.features)
+    parts = parts_of(lift.builder.tensors.get(planned.weight), planned.features)
     value = _in_parts(lift, planned, source.value, steps, parts)
     return lift.builder.unfolded(planned.place, value, source.frame, planned.like)
 
 
-def _parts_of(weight: Tensor | None, features: int) -> int:
+def parts_of(weight: Tensor | None, features: int) -> int:
     """How many convolutions share a weight's features, so that a session starts with less memory.
 
     onnxruntime holds four copies of each convolution's weight while it writes it in its blocked layout: for

@@ -307,6 +307,9 @@ def _why(step: Step) -> str:
     """What an op does that no map can follow, in a clause that names it."""
     op, target = step.node.op, step.target or ()
     label, before = f"{op} {step.fact.label}", (step.shape() if step.node.inputs else None) or ()
+    if step.target is None:
+        found = (problem.message for problem in step.lift.native.problems if problem.where == step.fact.label)
+        return f"{label} makes a value of unknown shape{''.join(f': {text}' for text in [*found][:1])}"
     if op in ("LSTM", "GRU", "RNN"):
         return f"{label} runs along a sequence: each place of its result depends on all others"
     if op in ("Reshape", "Flatten", "Squeeze", "Unsqueeze") and target and before:

@@ -112,7 +112,10 @@ def _barrier(chosen: Selection, name: str, reader: Node | None) -> str:
     lost = (view for output in reader.outputs if isinstance(view := chosen.lift.views.get(output), Lost))
     why = next((f"{view.reason} (behind this layer)" for view in lost), "")
     why = why or f"{reader.op} {reader.label} needs {name} as a vector, which is a map at other sizes"
-    return why if "--" in why else f"{why}; --output vector or --size fixed converts it"
+    if "--" in why:
+        return why
+    first = "without --stride, " if chosen.lift.options.stride else ""
+    return f"{why}; {first}--output vector or --size fixed converts it"
 
 
 def _restorable(view: View, lift: Lift) -> bool:

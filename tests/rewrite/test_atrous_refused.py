@@ -176,3 +176,16 @@ def test_where_specification_and_runtime_round_another_way_nothing_is_dilated(op
     model = network(lines, (10, 10), w1=C3["w1"])
     (refusal,) = plan(model, Options(stride=1, **options)).refusals
     assert "MaxPool f combines auto_pad VALID and ceil_mode" in refusal.reason
+
+
+def test_what_does_not_go_with_a_stride_is_not_advised_beside_it():
+    """--output vector is refused beside --stride, and a vector of --size fixed has no cells."""
+    lines = ["c = Conv(x, k) strides=[2,2]", "f = Flatten(c)", "a = Gemm(f, w)", "b = Gemm(a, v)"]
+    given = {"k": normal(4, 3, 2, 2), "w": normal(64, 5), "v": normal(5, 3), "one": np.array(1)}
+    barred = net([*lines, "y = CumSum(b, one)"], x="1,3,8,8", **given)
+    for refusal in plan(barred, Options(stride=1)).refusals:
+        assert refusal.reason.endswith("; without --stride, --output vector or --size fixed converts it")
+    assert plan(barred, Options(stride=1, size="fixed")).edit is None
+    assert plan(barred, Options(size="fixed")).edit is not None
+    alone = plan(net(lines, x="1,3,8,8", **given), Options(stride=1, layers=("b",)))
+    assert alone.refusals[-1].reason == "a stays fully connected; name it too (--layer a)"

@@ -356,18 +356,20 @@ def test_convolutions_share_the_features_of_a_heavy_weight(
     assert candidate.graph.initializers[split.inputs[0]].dims[0] == 512
 
 
-@pytest.mark.parametrize(("form", "target", "noted"), [
-    ("conv", "cpu", True), ("fold", "cpu", False), ("rows", "cpu", False), ("conv", "cuda", False),
+@pytest.mark.parametrize(("form", "target", "more", "less"), [
+    ("conv", "cpu", 0, "1.4 with --form fold, 1.0 with rows"), ("conv", "cpu", 1, "; 1.0 with --form rows"),
+    ("fold", "cpu", 0, None), ("rows", "cpu", 0, None), ("conv", "cuda", 0, None), ("rows", "cpu", 1, None),
+    ("fold", "cpu", 1, "; 1.0 with --form rows"), ("interleave", "cpu", 1, "; 1.0 with --form rows"),
 ])  # fmt: skip
 def test_a_plan_says_what_memory_a_session_with_heavy_convolutions_starts_with(
-    form: str, target: str, noted: bool
+    form: str, target: str, more: int, less: str | None
 ) -> None:
-    """24 inputs and 1,048,576 outputs in float32: 101 MB."""
-    features = 2**20
-    heavy = {"w": np.zeros((24, features), np.float32)}
-    model = network((8, 6), lines=["f = Flatten(p)", "a = MatMul(f, w)", "y = Relu(a)"], **heavy)
-    notes = plan(model, Options(form=form, target=target)).notes
-    assert any("weights of a anew" in note and "--external-data" in note for note in notes) == noted
+    """24 inputs and 1,048,576 outputs in float32: 101 MB. One more, and no four Convs can share them."""
+    heavy = {"w": np.zeros((24, 2**20 + more), np.float32)}
+    lines = ["f = Flatten(p)", "a = MatMul(f, w)", "y = Relu(a)"]
+    notes = plan(network((8, 6), batch="2", lines=lines, **heavy), Options(form=form, target=target)).notes
+    said = [n for n in notes if "weights of a anew" in n and "--external-data" in n]
+    assert [note.endswith(less or "") for note in said] == ([] if less is None else [True])
 
 
 def test_where_interleave_cant_be_written_a_convolution_is_and_says_so() -> None:

@@ -128,6 +128,16 @@ def test_refused_with_a_reason(lines: list[str], values: dict[str, object], reas
     assert (found.replaceable, found.kernel, found.becomes) == (False, None, None)
 
 
+def test_a_pool_that_does_not_fit_is_told_as_that() -> None:
+    """Not as an op without a form on maps, which it has."""
+    lines = ["m = MaxPool(x) kernel_shape=[9,9]", "f = Flatten(m)", "h = Gemm(f, w)", "y = Gemm(h, v)"]
+    why = "MaxPool: no window fits: it covers 9 pixels, the padded input has 8"
+    assert [head.reason for head in heads(net(lines, **X, w=(3, 4), v=(4, 2)))] == [
+        f"its shapes are unknown: m: {why}",
+        f"MaxPool m makes a value of unknown shape: {why} (between x and this layer)",
+    ]
+
+
 def test_products_of_two_activations_are_no_layers() -> None:
     assert heads(net(["y = MatMul(x, x)"], x="N,8,8")) == []
 

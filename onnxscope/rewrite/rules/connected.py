@@ -145,7 +145,8 @@ def stays(lift: Lift, step: Step) -> Answer:
         return unflattened(lift, step)
     label, asked = step.fact.label, lift.options.layers
     if asked and label not in asked:
-        help = f"name it too (--layer {label}), or take --output vector or --size fixed"
+        other = "" if lift.options.stride else ", or take --output vector or --size fixed"
+        help = f"name it too (--layer {label}){other}"
         return lost_at(step, f"{label} stays fully connected; {help}")
     return lost_at(step, f"{label} stays fully connected")
 
