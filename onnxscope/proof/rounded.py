@@ -55,7 +55,7 @@ class Between:
     ends: Mapping[str, str]
     """The original's values -> the candidate's."""
     layer: LayerLink | None
-    """The layer that reads the end, which is a flattened window; None for outputs."""
+    """The layer that reads one of the ends, which is a flattened window; None behind the last."""
 
 
 def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[str]) -> tuple[Between, ...]:
@@ -73,11 +73,22 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
     for layer in head.layers:
         parts.append(Between(start, given, window, {layer.input: layer.candidate_input}, layer))
         start, given, window = layer.output, layer.candidate_output, cell
-    parts.append(Between(start, given, window, {name: name for name in outputs}, None))
+    parts.append(Between(start, given, window, {}, None))
+    parts = [part for part in _with_outputs(original, parts, outputs) if part.ends]
     chained = all(part.start in sources(original, [end]) for part in parts for end in part.ends)
     alone = all(len(cut(original, {p.start: 1}, list(p.ends)).graph.inputs) == 1 for p in parts)
     plain = not head.axes and not any(layer.parts for layer in head.layers)
     return tuple(parts) if chained and alone and plain else ()
+
+
+def _with_outputs(original: Model, parts: Sequence[Between], outputs: Sequence[str]) -> list[Between]:
+    """The pieces with the outputs that each of them ends in: the last whose start they are made of."""
+    ends = [dict(part.ends) for part in parts]
+    for name in outputs:
+        made_of = sources(original, [name])
+        place = max((i for i, part in enumerate(parts) if part.start in made_of), default=-1)
+        ends[place][name] = name
+    return [replace(part, ends=own) for part, own in zip(parts, ends, strict=True)]
 
 
 def _pooled(candidate: Model, head: HeadLink) -> str:
@@ -211,7 +222,8 @@ def check(
         total = total.merged(outcome)
     for part in parts:
         for name, expected in _expected(original, head, part, found, runner, ranks, folder, batch).items():
-            given = _rows(found[part.ends[name]], part.layer, head)
+            reader = part.layer if part.layer and part.layer.input == name else None
+            given = _rows(found[part.ends[name]], reader)
             allowed = jitter.limit(expected, [expected], values=expected.size, arithmetic=arithmetic)
             if given.shape != expected.shape:
                 return Comparison(given.size, np.inf, np.inf, 0.0)
@@ -263,7 +275,7 @@ def _expected(
     return {name: value.reshape(len(value), -1) for name, value in made.items()}
 
 
-def _rows(value: Array, layer: LayerLink | None, head: HeadLink) -> Array:
+def _rows(value: Array, layer: LayerLink | None) -> Array:
     """A map as rows: one per cell, or the flattened window that a layer reads there."""
     if layer is None or prod(layer.kernel) == 1:
         return rows(value)

@@ -135,8 +135,8 @@ def test_a_head_with_layers_side_by_side_is_no_chain() -> None:
     assert rounded.pieces(model, after, head, ["y"]) == ()
 
 
-def wide(name: str, seed: int, folder: Path) -> str:
-    """A head of a few hundred channels and units: of as many sums some lie near a tie."""
+def wide(name: str, seed: int, folder: Path, *more: str) -> str:
+    """A head of a few hundred channels and units: of as many sums some lie near a tie. `more` are outputs."""
     draw = np.random.default_rng(seed)
     channels = int(draw.integers(100, 400))
     inputs = channels * 20 if name == "flattened" else channels
@@ -150,7 +150,8 @@ def wide(name: str, seed: int, folder: Path) -> str:
     }  # fmt: skip
     shape = f"N,{channels},4,5"
     path = folder / "wide.onnx"
-    save(net(HEADS[name], opset=13, x=shape, **{k: np.asarray(v) for k, v in values.items()}), path)
+    stored = {k: np.asarray(v) for k, v in values.items()}
+    save(net(HEADS[name], opset=13, x=shape, outputs=["y", *more], **stored), path)
     return str(path)
 
 
@@ -170,6 +171,20 @@ def test_wide_heads_with_sums_near_a_tie_are_no_false_alarm(
     assert found.equivalent
     said = (*found.notes, *(output.limit_from for output in found.runs[0].outputs))
     assert any(what in text for text in said)
+
+
+@pytest.mark.parametrize(("more", "scale"), [("g", "e"), ("h", "e"), ("a", "d")])
+def test_outputs_of_an_earlier_layer_are_pieces_too(more: str, scale: str, tmp_path: Path) -> None:
+    original, converted = wide("mean", 5018, tmp_path, more), str(tmp_path / "map.onnx")
+    onnxscope.convert(original, converted, verify=False)
+    request = Request(original, converted, seed=5018, trials=1)
+    found = verify(request)
+    assert found.equivalent, (found.reason, found.notes)
+    assert any("outputs differ by" in note for note in found.notes)
+    model = onnx.load(converted)
+    number(model, scale, 0.031)
+    onnx.save(model, converted)
+    assert not verify(request).equivalent
 
 
 def test_a_tie_excuses_no_change_in_front_of_the_head(tmp_path: Path) -> None:
