@@ -17,7 +17,7 @@ from onnxscope.ops.value import Shape
 from onnxscope.rewrite import opsets
 from onnxscope.rewrite.form_choice import ASKED, wants_rows
 from onnxscope.rewrite.layout import FULLY_CONNECTED, operands
-from onnxscope.rewrite.lift import WHOLE, Answer, Layer, Lift, RowsOf, Step, Tensors, Unliftable
+from onnxscope.rewrite.lift import WHOLE, Answer, Layer, Lift, RowsOf, Step, Tensors, Unliftable, lost_at
 from onnxscope.rewrite.moving import reshape, source, transpose
 from onnxscope.rewrite.rules.connected import kernel_of
 from onnxscope.rewrite.views import View
@@ -205,35 +205,40 @@ def _emitted(
     """The node on rows, and the map behind its first output."""
     if frame is None:
         return _scalars(lift, step, inputs, names)
+    if isinstance((step.target or ())[1], Expr):
+        return None
     node = replace(step.node, inputs=names, origin=None)
     first = lift.builder.add(step.place, node, hint=step.output, outputs=len(step.node.outputs))
-    target = step.target or ()
-    features = target[1]
-    if isinstance(features, Expr):
-        return None
     weight = _weight(lift, step)
     layers = frozenset[int]().union(*(rows.view.layers for rows in inputs if rows is not None))
     layers |= {step.place} if weight is not None else set()
-    view = replace(frame.view, channels=features, layers=layers)
     if step.node.op in ("DynamicQuantizeLinear", "DynamicQuantizeMatMul") and lift.options.size != "fixed":
         lift.remarks[step.place] = WHOLE.format(label=step.fact.label)
     kept = frame._replace(kernel=(), source=None) if weight is not None else frame
-    view = replace(view, twin=_map(lift, step, frame, first, features))
-    made = kept._replace(matrix=first, view=view)
-    lift.rows[view.twin] = made
-    lift.matrices[first] = step.output
+    kept = kept._replace(view=replace(kept.view, layers=layers))
+    made = zip(step.node.outputs, lift.builder.outputs_of(first), strict=True)
+    views = tuple(_output(lift, step, kept, name, matrix) for name, matrix in made)
     if weight is not None:
         _record(lift, step, frame, first, weight)
-    others = lift.builder.outputs_of(first)[1:]
-    return (view, *(_scalar(lift, made, name) for name in others))
+    return views
 
 
-def _map(lift: Lift, step: Step, frame: RowsOf, matrix: str, features: int) -> str:
-    """[P, M] -> [N, *S', M] -> [N, M, *S']."""
+def _output(lift: Lift, step: Step, frame: RowsOf, name: str, matrix: str) -> Answer:
+    """One number for all rows, or a matrix [P, F] with its map [N, F, *S']: P x F -> [N, *S', F] -> that."""
+    shape = lift.native.value(name).shape if name else None
+    if shape in ((), (1,)):
+        return _scalar(lift, frame._replace(matrix=matrix), matrix)
+    features = shape[1] if shape is not None and len(shape) == 2 else None
+    if not isinstance(features, int):
+        return lost_at(step)
     place, d = step.place, len(frame.view.spatial)
-    shape = opsets.sizes_joined(lift, place, [frame.sizes, lift.builder.ints((features,), "shape")])
-    value = opsets.reshaped_to(lift, place, matrix, shape)
-    return transpose(lift, place, value, (0, d + 1, *range(1, d + 1)), like=step.output)
+    sizes = opsets.sizes_joined(lift, place, [frame.sizes, lift.builder.ints((features,), "shape")])
+    value = opsets.reshaped_to(lift, place, matrix, sizes)
+    twin = transpose(lift, place, value, (0, d + 1, *range(1, d + 1)), like=name)
+    view = replace(frame.view, channels=features, twin=twin)
+    lift.rows[twin] = frame._replace(matrix=matrix, view=view)
+    lift.matrices[matrix] = name
+    return view
 
 
 def _scalar(lift: Lift, frame: RowsOf, name: str, shape: Shape = ()) -> View:
