@@ -224,5 +224,3 @@ def _interleave(lift: Lift, planned: Planned) -> Folded:
 
 ROWS = "rows"
 FORMS: dict[str, Form] = {"conv": conv, "fold": fold, "interleave": interleave}
-AVAILABLE = (*FORMS, ROWS)
-"""Names of all forms but `auto`."""

@@ -47,6 +47,25 @@ def test_sums_by_hand():
     assert found.quadratic[0, 0] == pytest.approx(piece + 13 + (2 / 16 + 1) * 16 + 9)
 
 
+def test_sums_in_a_random_order_by_hand():
+    rows = limits.prepared(np.array([[2.0, 0.0, -1.0]]), (1, 3))
+    found = limits.shuffled(np.array([[1.0, 2.0, 3.0]]), np.array([4.0]), rows)
+    assert (found.y, found.squares, found.terms) == ([[3.0]], [[4.0 + 9.0]], [[2.0]])
+    walk = 2 * 13 / 6 + 2 * (2 - 3) ** 2 / 3
+    assert found.quadratic[0, 0] == pytest.approx(walk + 13 + (2 / 16 + 1) * 16 + 3**2)
+
+
+@pytest.mark.parametrize("split", [(1, 1000), (40, 25), (25, 41)])
+def test_a_random_order_is_the_sharper_limit(split):
+    weight, row = RNG.standard_normal((8, math.prod(split))), RNG.standard_normal((3, math.prod(split)))
+    rows = limits.prepared(row, split)
+    walked = limits.weighted(weight, None, rows)
+    found = limits.shuffled(weight.copy(), None, rows)
+    np.testing.assert_allclose(found.y, row @ weight.T, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(found.squares, (row**2) @ (weight**2).T)
+    assert (found.quadratic <= walked.quadratic * (1 + 1e-12)).all()
+
+
 @pytest.mark.parametrize("signs", ["mixed", "positive", "halves"])
 @pytest.mark.parametrize("shape", [(16, 25), (3, 100), (100, 3), (400, 1)])
 def test_q_covers_the_partial_sums_of_both_orders(shape, signs):
