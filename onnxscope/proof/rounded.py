@@ -38,8 +38,8 @@ LIMIT = (
 )
 """How the limits are computed, in words."""
 TIES = (
-    "{} differ by up to {:.2g}, because sums near a tie were rounded to the next integer: each layer is "
-    "right in float64, and every step between the layers"
+    "{} differ by up to {:.2g}: sums came in another order, and near a tie are rounded to another integer; "
+    "each layer is right in float64, and every step between the layers"
 )
 
 
