@@ -15,6 +15,8 @@ from onnxscope.proof.inputs import Array, Draw, Feeds, shapes_at, symbol_of
 from onnxscope.proof.interface import InputPair
 
 IMAGES = (".png", ".ppm", ".jpg", ".jpeg")
+_TAKEN = {"i": "iub", "u": "iub", "b": "iub", "c": "fiubc"}
+"""Kinds of numbers (numpy's letters) that an input of a kind can be made of, floats and texts apart."""
 
 
 def trials(path: str, inputs: Sequence[InputPair], seed: int) -> tuple[Draw, ...]:
@@ -63,16 +65,31 @@ def _arrays(path: str, inputs: Sequence[InputPair]) -> Feeds:
     if path.lower().endswith(IMAGES):
         pair = _image_input(path, inputs)
         return {pair.name: _image(path, pair)}
+    found = _loaded(path)
+    if isinstance(found, dict):
+        return found
+    if len(inputs) != 1:
+        raise UsageError("a .npy file holds one input", where=path, help="use .npz with names")
+    return {inputs[0].name: found}
+
+
+def _loaded(path: str) -> Array | Feeds:
+    """The array of a .npy, or those of a .npz by name. Raises UsageError where they can't be had."""
+    from zipfile import BadZipFile
+    from zlib import error as zlib_error
+
     try:
-        found = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UsageError(f"can't be read as numpy arrays: {error}", where=path) from None
-    if isinstance(found, np.ndarray):
-        if len(inputs) != 1:
-            raise UsageError("a .npy file holds one input", where=path, help="use .npz with names")
-        return {inputs[0].name: found}
-    with found:
-        return {name: found[name] for name in found.files}
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            members = {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, BadZipFile, zlib_error) as error:
+        why = "Python objects, or no arrays" if "pickle" in str(error) else str(error)
+        raise UsageError(f"can't be read as arrays of numbers: {why}", where=path) from None
+    if not all(isinstance(array, np.ndarray) for array in members.values()):
+        raise UsageError("can't be read as arrays of numbers: a member is no .npy", where=path)
+    return members
 
 
 def _fitting(path: str, pair: InputPair, array: Array) -> Array:
@@ -89,9 +106,12 @@ def _fitting(path: str, pair: InputPair, array: Array) -> Array:
         raise UsageError(f"{pair.name} has shape {list(array.shape)}, the model takes {sizes}", where=path)
     if array.dtype == wanted:
         return array
-    if array.dtype.kind == "f" and wanted.kind in "iub":
+    if array.dtype.kind not in _TAKEN.get(wanted.kind, "OUS" if wanted.kind in "OUS" else "fiub"):
         raise UsageError(f"{pair.name} holds {array.dtype}, the model takes {wanted}", where=path)
-    return array.astype(wanted)
+    cast = array.astype(wanted)
+    if wanted.kind in "iu" and not np.array_equal(cast, array):
+        raise UsageError(f"{pair.name} holds numbers that {wanted} can't hold", where=path)
+    return cast
 
 
 def _image_input(path: str, inputs: Sequence[InputPair]) -> InputPair:
@@ -113,7 +133,7 @@ def _image(path: str, pair: InputPair) -> Array:
     try:
         with pillow.open(path) as opened:
             picture = opened.convert("L" if channels == 1 else "RGB")
-    except OSError as error:
+    except (OSError, ValueError, SyntaxError, pillow.DecompressionBombError) as error:
         raise UsageError(f"can't be read as an image: {error}", where=path) from None
     size = (
         (width if isinstance(width, int) else picture.width),
