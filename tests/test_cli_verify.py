@@ -168,6 +168,15 @@ def test_errors_are_one_line_with_their_code(run, arguments, code, said):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("size", "told"), [("31x40", True), ("32x31", True), ("32x32", False)])
+def test_a_dense_size_below_the_smallest_input(run, tmp_path, size, told):
+    candidate = tmp_path / "fcn.onnx"
+    assert run("convert", LENET, "-o", candidate, "--no-verify")[0] == 0
+    code, _, err = run("verify", LENET, candidate, *QUICK, "--dense", size)
+    assert code == (2 if told else 0)
+    assert (f"--dense {size}: the smallest input is 32x32" in err) == told
+
+
 def test_missing_weights_are_3(run, tmp_path):
     path = tmp_path / "m.onnx"
     onnx.save(onnx.load(LENET), path, save_as_external_data=True, location="m.bin", size_threshold=0)

@@ -9,6 +9,6 @@ Rooms, by what they are for; `verify` goes through them in this order:
   `limits`; `steps` for integers, `halves` over `twin` for half precision, `tf32`.
 - Layers of a conversion: `exact` (zeros, impulses) and `local` (float64) over `layers`, `recompute`, `tails`,
   `integers`, `windows`; `values` for everything between; `extract` cuts out what is run alone.
-- Larger inputs: `larger` over `dense`, `rounded`, `headmap`; `speed` and `latency` over `timing`.
+- Larger inputs: `larger` over `dense`, `rounded`, `headmap`, `crops`; `speed` and `latency` over `timing`.
 - `result`: what all of that found.
 """

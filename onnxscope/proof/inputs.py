@@ -188,18 +188,19 @@ def feeds(draw: Draw, inputs: Sequence[InputPair], ranges: Mapping[str, tuple[in
             made[pair.name] = draw.given[pair.name]
             continue
         stream = Stream(draw.seed, draw.family, pair.name)
-        _check_count(pair.name, draw.shapes[pair.name])
-        made[pair.name] = _array(pair, draw, stream, ranges.get(pair.name))
+        if prod(draw.shapes[pair.name]) > LARGEST:
+            raise _too_large(pair.name, draw.shapes[pair.name])
+        try:
+            made[pair.name] = _array(pair, draw, stream, ranges.get(pair.name))
+        except MemoryError:
+            raise _too_large(pair.name, draw.shapes[pair.name]) from None
     return made
 
 
-def _check_count(name: str, shape: tuple[int, ...]) -> None:
-    """Raise RuntimeFailure for an input that no machine holds."""
-    if prod(shape) > LARGEST:
-        sizes = "x".join(map(str, shape))
-        raise RuntimeFailure(
-            f"input {name} of {sizes} is too large to run", help="give it smaller sizes (--shape)"
-        )
+def _too_large(name: str, shape: tuple[int, ...]) -> RuntimeFailure:
+    """The error for an input that this machine, or none, holds."""
+    sizes = "x".join(map(str, shape))
+    return RuntimeFailure(f"input {name} of {sizes} is too large to run", help="give it smaller sizes")
 
 
 def _array(pair: InputPair, draw: Draw, stream: Stream, span: tuple[int, int] | None) -> Array:

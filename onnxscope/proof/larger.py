@@ -5,22 +5,23 @@ A softmax over the wrong axis, for one, or a stride in the head, is right while 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxscope.analysis.spatial import closed_forms
 from onnxscope.errors import RuntimeFailure, UsageError
 from onnxscope.expr import Expr, symbols
 from onnxscope.graph import Model
-from onnxscope.proof import dense, inputs, rounded, speed
+from onnxscope.proof import crops, dense, inputs, rounded
 from onnxscope.proof.extract import cut, reads, sources
 from onnxscope.proof.inputs import Array, Draw, Feeds
 from onnxscope.proof.interface import InputPair, fed
 from onnxscope.proof.limits import Comparison
-from onnxscope.proof.result import DenseResult, DenseSpeed
+from onnxscope.proof.result import DenseResult
 from onnxscope.proof.setting import Pair, Setting
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Larger:
     def size(self) -> tuple[int, ...]:
         """The image's spatial size."""
         return tuple(self.draw.shapes[self.image][axis] for axis in self.axes)
+
+    @property
+    def text(self) -> str:
+        """The size as it is typed: 384x384."""
+        return shown(self.size)
 
 
 def small_map(pair: Pair, native: Draw) -> Larger | None:
@@ -165,7 +171,7 @@ def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -
     shared = _shared_scale(pair)
     if shared:
         notes.append(
-            f"not run at {shown(larger.size)}: {shared} takes one scale from all windows together, so "
+            f"not run at {larger.text}: {shared} takes one scale from all windows together, so "
             "no limit holds for one of them; the native size was compared"
         )
         return ()
@@ -175,7 +181,7 @@ def unasked(pair: Pair, larger: Larger | None, native: Draw, notes: list[str]) -
         if not pair.second.worker.alive:
             raise
         own = _refusal(pair, larger, native)
-        notes.append(f"not run at {shown(larger.size)}: {(own or error).message}")
+        notes.append(f"not run at {larger.text}: {(own or error).message}")
         missed = DenseResult(larger.size, 0, inf, 0.0, None, False, inf, "where the original runs")
         return () if own is None else (missed,)
 
@@ -206,12 +212,25 @@ def shown(size: Sequence[int]) -> str:
 
 
 def require(setting: Setting) -> None:
-    """Raise UsageError where no size can be checked: the candidate is no conversion of a head on one map."""
+    """Raise UsageError where a size can't be checked, or none: no conversion of a head on one map."""
     where = setting.request.candidate
     if not setting.heads:
         raise UsageError("--dense needs a candidate that onnxscope converted", where=where)
-    _image(setting)
+    image, axes = _image(setting)
     _windowed(setting)
+    least = _least(setting, image, axes)
+    for size in setting.request.dense:
+        if any(number < smallest for number, smallest in zip(size, least, strict=True)):
+            said = f"--dense {shown(size)}: the smallest input is {shown(least)}"
+            raise UsageError(said, where=where)
+
+
+def _least(setting: Setting, image: str, axes: Sequence[int]) -> tuple[int, ...]:
+    """The smallest size that the candidate takes; 1 for an axis of which it isn't known."""
+    known = closed_forms(setting.candidate_facts).minimum_input
+    found = _places(setting, [(name, number) for name, number in known.items() if number])
+    least = {axis: number for name, axis, number in found if name == image}
+    return tuple(least.get(axis, 1) for axis in axes)
 
 
 def _windowed(setting: Setting) -> HeadLink:
@@ -257,7 +276,7 @@ def _image(setting: Setting) -> tuple[str, tuple[int, ...]]:
 def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, border: bool) -> DenseResult:
     setting, head = pair.setting, _windowed(pair.setting)
     names = outputs_behind(setting.original, head, setting.interface.outputs)
-    setting.progress(f"dense {shown(larger.size)}")
+    setting.progress(f"dense {larger.text}")
     parts = rounded.pieces(setting.original, setting.candidate, head, names) if setting.quantized else ()
     given = feeds(pair, larger, native)
     read = list(dict.fromkeys([head.read_map, *rounded.names(parts), *names]))
@@ -279,16 +298,15 @@ def _checked(pair: Pair, larger: Larger, native: Draw, notes: list[str], *, bord
     }
     result = dense.window_check(setting.original, head, found[head.read_map], outputs, pair.first, **options)
     if parts and not result.comparison.ok:
-        result = rounded.judged(pair, head, parts, found, result, f"dense {shown(larger.size)}", notes)
+        result = rounded.judged(pair, head, parts, found, result, f"dense {larger.text}", notes)
     outcome = result.comparison
     if head.dilations:
         image = {larger.image: given[larger.image]}
         compared = [head.read_map, *([] if parts else outputs)]
         cells = setting.at_common({name: found[name] for name in compared})
         cells[head.feature_map] = cells.pop(head.read_map)
-        outcome = outcome.merged(_common(pair, image, cells, options, shown(larger.size), notes))
-    effect = _border(pair, larger, given[larger.image], outputs, native, notes) if border else None
-    timed = _speed(pair, larger, given, next(iter(outputs.values())), native, notes) if border else None
+        outcome = outcome.merged(_common(pair, image, cells, options, larger.text, notes))
+    effect, timed = crops.compared(pair, larger, given, native, outputs, notes) if border else (None, None)
     numbers = outcome.max_abs, outcome.limit, effect, outcome.ok, outcome.ratio, result.limit_from
     return DenseResult(larger.size, result.windows, *numbers, timed)
 
@@ -338,61 +356,3 @@ def _is_map(setting: Setting, name: str, value: Any, head: HeadLink) -> bool:
     spatial = len(head.window or head.layers[0].kernel)
     sequence = len(own) == 2 + spatial and any(size != 1 for size in own[2:])
     return isinstance(value, np.ndarray) and value.ndim == 2 + spatial and not sequence
-
-
-def _crops(larger: Larger, native: Draw, cells: Any) -> tuple[tuple[int, ...], list[int]]:
-    """(size of the crop that a cell sees, pixels from one to the next); no steps where there are no crops."""
-    size = tuple(native.shapes[larger.image][axis] for axis in larger.axes)
-    grown = [n - s for n, s in zip(larger.size, size, strict=True)]
-    steps = [g // (c - 1) if c > 1 else 1 for g, c in zip(grown, cells.shape[2:], strict=True)]
-    return size, [] if any(g < 0 for g in grown) or any(step < 1 for step in steps) else steps
-
-
-def _speed(
-    pair: Pair, larger: Larger, given: Feeds, cells: Any, native: Draw, notes: list[str]
-) -> DenseSpeed | None:
-    """One dense pass against all crops in time; None, with a note, where that can't be measured."""
-    _, steps = _crops(larger, native, cells)
-    if not steps:
-        return None
-    pair.setting.progress(f"dense {shown(larger.size)}: speed")
-    try:
-        return speed.measured(
-            pair, larger, given, native, cells.shape[2:], steps, batch=pair.setting.baked_batch
-        )
-    except RuntimeFailure as error:
-        if not pair.first.worker.alive:
-            raise
-        notes.append(f"dense {shown(larger.size)}: speed not measured: {error}")
-        return None
-
-
-def _border(
-    pair: Pair, larger: Larger, value: Any, outputs: Mapping[str, Any], native: Draw, notes: list[str]
-) -> float | None:
-    """Largest difference between the map and the original on crops: what padding does, never a verdict."""
-    name, cells = next(iter(outputs.items()))
-    size, steps = _crops(larger, native, cells)
-    if not steps:
-        return None
-    try:
-        effect = dense.border_effect(
-            pair.setting.request.original,
-            larger.image,
-            value,
-            name,
-            cells,
-            size,
-            steps,
-            pair.first,
-            batch=pair.setting.baked_batch,
-            axes=larger.axes,
-        )
-    except (RuntimeFailure, ValueError) as error:
-        notes.append(f"border effect not measured: {error}")
-        return None
-    text = (
-        f"{effect.equal} of {effect.by_cell.size} cells equal, argmax agreement {effect.argmax_agreement:.2f}"
-    )
-    notes.append(f"dense {shown(larger.size)} against image crops: {text}")
-    return effect.largest if effect.largest < inf else None

@@ -140,6 +140,15 @@ def test_indices_stay_within_what_they_index():
     assert ranges_of(facts, pairs) == {"ids": (0, 1)}
 
 
+def test_an_input_that_this_machine_does_not_hold_is_refused_by_name(monkeypatch):
+    def full(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(inputs, "_array", full)
+    with pytest.raises(RuntimeFailure, match="input x of 1x3x8x8 is too large to run"):
+        feeds(Draw(0, "signed", {"x": (1, 3, 8, 8)}), [InputPair("x", 1, (1, 3, 8, 8))], {})
+
+
 def test_an_input_that_no_machine_holds_is_refused_by_name():
     draw = Draw(0, "signed", {"x": (1, 3, 1 << 30, 1 << 30)})
     with pytest.raises(RuntimeFailure, match="input x of 1x3x1073741824x1073741824 is too large to run"):
