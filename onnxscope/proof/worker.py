@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("<Q")
 _START = (
     "import sys; sys.path[:] = {path!r}; "
-    "from onnxscope.proof.worker import serve; serve({limit!r}, {folder!r})"
+    "from onnxscope.proof.worker import serve; serve({limit!r}, {folder!r}, {parent})"
 )
 _GRACE = 2.0
 _PHASES = {
@@ -69,7 +69,7 @@ class Worker:
         self._phase = "start"
         self._asked = "onnxruntime"
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        code = _START.format(path=sys.path, limit=memory, folder=folder)
+        code = _START.format(path=sys.path, limit=memory, folder=folder, parent=os.getpid())
         self._child = subprocess.Popen(
             list(command or (sys.executable, "-c", code)),
             stdin=subprocess.PIPE,
@@ -312,13 +312,13 @@ def _message(stream: IO[bytes]) -> bytes:
     return data
 
 
-def serve(memory: int | None = None, folder: str = "") -> None:
+def serve(memory: int | None, folder: str, parent: int) -> None:
     """The child's main function: answer requests until the input closes, then end at once.
 
     Standard output is taken for messages alone; whatever libraries print goes to standard error. `folder` is
-    the parent's scratch folder: it is removed where the parent is gone and can't do so.
+    the scratch folder of process `parent`: it is removed where that is gone and can't do so.
     """
-    parent = os.getppid()
+    parent = parent if os.name == "posix" else os.getppid()  # on Windows a launcher stands in between
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -99,3 +99,14 @@ def test_a_worker_whose_parent_was_killed_ends_and_tidies_up(tmp_path, pause):
         process.kill()
     assert soon(lambda: not any(map(running, children)))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a process of its own number 1 is Unix's")
+def test_a_worker_whose_parent_was_killed_while_it_started_tidies_up(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    parent = subprocess.Popen([sys.executable, "-c", ""])
+    parent.wait()
+    code = f"from onnxscope.proof.worker import serve; serve(None, {str(scratch)!r}, {parent.pid})"
+    subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, check=True, timeout=60)
+    assert not scratch.exists()
