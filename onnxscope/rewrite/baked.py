@@ -282,9 +282,22 @@ def _fixing(fact: NodeFact, after: Facts, names: set[str], what: str) -> Iterato
         yield f"{node.op} {fact.label} fixes the {what} to {listed(after.value(node.outputs[0]).shape or ())}"
     elif pair := next(((a, b) for _, a, b in fact.inferred.agree if _half_free(a, b, names)), None):
         yield f"{node.op} {fact.label} needs {pair[0]} = {pair[1]}, which holds at the native {what} only"
+    elif what == "size" and (lost := _dropped(fact, after, names)):
+        yield f"{node.op} {fact.label} needs {lost} = 1, which holds at the native {what} only"
     elif node.op in BROADCAST and (name := _clashing(fact, after, names)):
         fixed = listed(after.value(name).shape or ())
         yield f"{node.op} {fact.label} meets {name}, whose {what} is fixed: {fixed}"
+
+
+def _dropped(fact: NodeFact, facts: Facts, names: set[str]) -> Size | None:
+    """The size of an axis that follows the input and is left out, which it can be while it is 1."""
+    if fact.node.op not in ("Squeeze", "Reshape") or not fact.node.outputs:
+        return None
+    before, after = (facts.value(name).shape for name in (fact.node.inputs[0], fact.node.outputs[0]))
+    lost = [size for size in before or () if after is not None and size not in after]
+    moving = [size for size in lost if _depends((size,), names)]
+    rest = [size for size in before or () if size not in moving and size != 1]
+    return moving[0] if moving and rest == [size for size in after or () if size != 1] else None
 
 
 def _folds(fact: NodeFact, facts: Facts, names: set[str]) -> bool:

@@ -351,3 +351,25 @@ def test_branches_that_meet_at_some_sizes_only_are_told() -> None:
     assert run(candidate, normal(2, 3, 12, 8))[0].shape == (2, 6, 3, 1)
     with pytest.raises(Exception, match="4 by 5"):
         run(candidate, normal(2, 3, 10, 8))
+
+
+@pytest.mark.parametrize("line", ["r = Reshape(c, s)", "r = Squeeze(c, a)"])
+def test_an_axis_that_is_dropped_fixes_its_size(line: str) -> None:
+    """[1, 5, 1, 8] -> [1, 5, 8]: at another height there are more rows than one to drop."""
+    values = {"s": np.array([1, 5, 8]), "a": np.array([2])}
+    stored = {"k": normal(5, 3, 4, 1), "j": normal(5, 5, 3), "w": normal(30, 4), **values}
+    tail = ["q = Conv(r, j)", "f = Flatten(q)", "y = Gemm(f, w)"]
+    made = plan(net(["c = Conv(x, k)", line, *tail], x="1,3,4,8", **stored))
+    assert made.edit is None
+    said = f"{line[4:].split('(')[0]} r needs height - 3 = 1, which holds at the native size only"
+    assert said in made.refusals[0].reason
+    assert plan(made.model, Options(size="fixed")).edit is not None
+
+
+def test_an_axis_of_one_that_follows_nothing_may_be_dropped() -> None:
+    """The mean over the height is one row at every height."""
+    lines = ["c = ReduceMean(x) axes=[2] keepdims=1", "r = Squeeze(c, a)", "q = Conv(r, j)", "f = Flatten(q)"]
+    stored = {"a": np.array([2]), "j": normal(5, 3, 3), "w": normal(30, 4)}
+    made = plan(net([*lines, "y = Gemm(f, w)"], x="1,3,4,8", **stored))
+    assert made.edit is not None
+    assert shapes(convert(made))["x"] == (1, 3, "height", "width")
