@@ -25,6 +25,12 @@ USUAL_SIZES = (224, 32, 28, 64, 48, 24, 96, 112, 128, 160, 192, 227, 240, 256, 2
 """Input heights and widths to try where a file doesn't tell which it takes."""
 INNER_BYTES = 256 << 20
 """Values of a heavy model that one run may have to hold at once, all layers compared."""
+UNSURE = 100.0
+"""Up to so many times a limit out of few jittered runs, the verdict waits for as many as small outputs have.
+
+Two runs that both move an element by less than 1/q of its spread happen once in q^2: of a saturated softmax,
+where few elements move at all, pooling doesn't make up for that.
+"""
 HEADS = 4
 """Up to so many heads of a heavy conversion, the values that their checks need come from the trials' runs."""
 
@@ -145,8 +151,24 @@ def compared(pair: Pair) -> Outcome:
     names = list(pair.setting.interface.outputs)
     drawn, refused = _drawn(pair, planned(pair))
     values = sum(_size(trial.original[name]) for trial in drawn for name in names)
-    tallies = {name: Tally(name) for name in names}
     bounds = _Limits(pair, drawn, names, max(1, values))
+    tallies, shares = _tallied(drawn, names, bounds)
+    if bounds.few and 1 < max(shares, default=0.0) <= UNSURE:
+        bounds = _Limits(pair, drawn, names, max(1, values), jitter.RUNS)
+        tallies, shares = _tallied(drawn, names, bounds)
+    for tally in tallies.values() if refused else ():
+        tally.differs = tally.differs or refused
+    worst = shares.index(max(shares)) if shares else 0
+    trials = tuple(Trial(t.draw.seed, t.draw.family, dict(t.draw.shapes)) for t in drawn)
+    outputs = tuple(tally.result() for tally in tallies.values())
+    return Outcome(trials, outputs, tuple(drawn), values, worst, bounds.still, bounds.jittered, bounds.source)
+
+
+def _tallied(
+    drawn: Sequence[Drawn], names: Sequence[str], bounds: _Limits
+) -> tuple[dict[str, Tally], list[float]]:
+    """Every output over all trials, and the largest share of a limit up to each of them."""
+    tallies = {name: Tally(name) for name in names}
     shares: list[float] = []
     for number, trial in enumerate(drawn):
         for name in names:
@@ -154,12 +176,7 @@ def compared(pair: Pair) -> Outcome:
             tallies[name].limit_from = source
             tallies[name].add(trial.original[name], trial.candidate[name], limit)
         shares.append(max((tally.result().would_pass_at for tally in tallies.values()), default=0.0))
-    for tally in tallies.values() if refused else ():
-        tally.differs = tally.differs or refused
-    worst = shares.index(max(shares)) if shares else 0
-    trials = tuple(Trial(t.draw.seed, t.draw.family, dict(t.draw.shapes)) for t in drawn)
-    outputs = tuple(tally.result() for tally in tallies.values())
-    return Outcome(trials, outputs, tuple(drawn), values, worst, bounds.still, bounds.jittered, bounds.source)
+    return tallies, shares
 
 
 def _inner(pair: Pair, drawn: Sequence[Drawn], names: Sequence[str]) -> list[str]:
@@ -290,7 +307,9 @@ def _size(value: Any) -> int:
 class _Limits:
     """The limit of one output in one trial, and where it comes from."""
 
-    def __init__(self, pair: Pair, drawn: Sequence[Drawn], names: Sequence[str], values: int) -> None:
+    def __init__(
+        self, pair: Pair, drawn: Sequence[Drawn], names: Sequence[str], values: int, fewest: int = 1
+    ) -> None:
         self._drawn, self._values = drawn, values
         request = pair.setting.request
         self._rtol, self._atol = request.rtol, request.atol
@@ -301,7 +320,7 @@ class _Limits:
         self.source = "0 steps at optimisation level none: 4u max|y|, u = 2^-24"
         if not (self._own or self._steps):
             asked = [*names, *_inner(pair, drawn, names)]
-            self._runs, words = jittered_runs(pair, drawn, asked, self._arithmetic)
+            self._runs, words = jittered_runs(pair, drawn, asked, self._arithmetic, fewest)
             self.source = jitter.limit_from(
                 pair.setting.original,
                 len(self._runs),
@@ -320,6 +339,11 @@ class _Limits:
             for name in names
         )
         """Whether no output moved in any run."""
+
+    @property
+    def few(self) -> bool:
+        """Whether more runs can make the limits surer."""
+        return 0 < len(self._runs) < jitter.RUNS
 
     @property
     def jittered(self) -> tuple[dict[str, Any], ...]:

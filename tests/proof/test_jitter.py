@@ -1,11 +1,14 @@
 import numpy as np
 import proof_kit as kit
 import pytest
+from nets import net
 from onnx import helper, numpy_helper
 
 from onnxscope.files.read import loads
-from onnxscope.files.write import dumps
+from onnxscope.files.write import dumps, save
 from onnxscope.proof import jitter, limits
+from onnxscope.proof.result import Request
+from onnxscope.proof.verify import verify
 
 HEADS = {spec.name: spec for spec in kit.heads()}
 
@@ -155,3 +158,18 @@ def test_global_pools_move_by_their_size(op, signs):
     found = [kit.Runner().run(dumps(jitter.jittered(model, run=run)), feeds)["y"] for run in range(16)]
     steps = {float(value) for moved in found for value in np.unique(moved - given.mean())}
     assert steps == {64 * 64 / 16 * 2.0**-24, -64 * 64 / 16 * 2.0**-24}
+
+
+@pytest.mark.parametrize(("step", "runs"), [(0.0, 2), (3e-4, 6), (1.0, 2)], ids=["same", "near", "far"])
+def test_a_difference_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, step, runs):
+    """120 outputs take two runs; an element that both happen to move little would be a false alarm."""
+    weight = np.random.default_rng(3).standard_normal((64, 120)).astype(np.float32)
+    other = weight.copy()
+    other[5, 7] += np.float32(step)
+    before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
+    save(net(["y = MatMul(x, w)"], opset=13, x="1,64", w=weight), before)
+    save(net(["y = MatMul(x, w)"], opset=13, x="1,64", w=other), after)
+    proof = verify(Request(str(before), str(after), trials=1))
+    (row,) = proof.runs[0].outputs
+    assert row.ok == (step == 0)
+    assert f"r = {runs} runs" in row.limit_from, row
