@@ -11,9 +11,11 @@ import jsonschema
 import numpy as np
 import onnx
 import pytest
+from nets import net
 from onnx import numpy_helper
 
 from onnxscope.cli.main import main
+from onnxscope.files.write import save
 
 pytest.importorskip("onnxruntime")
 
@@ -175,6 +177,25 @@ def test_a_dense_size_below_the_smallest_input(run, tmp_path, size, told):
     code, _, err = run("verify", LENET, candidate, *QUICK, "--dense", size)
     assert code == (2 if told else 0)
     assert (f"--dense {size}: the smallest input is 32x32" in err) == told
+
+
+def test_a_batch_of_minus_one_is_free(run, tmp_path):
+    """As Paddle writes it: any batch can be asked for, timed, and drawn for a larger map."""
+    original, candidate = tmp_path / "m.onnx", tmp_path / "fcn.onnx"
+    draw = np.random.default_rng(0)
+    stored = {"k": draw.standard_normal((4, 2, 3, 3), np.float32), "w": draw.random((4, 5), np.float32)}
+    lines = ["c = Conv(x, k)", "p = GlobalAveragePool(c)", "f = Flatten(p)", "y = Gemm(f, w)"]
+    save(net(lines, x="-1,2,?,?", **stored), original)
+    assert run("convert", original, "-o", candidate, "--no-verify")[0] == 0
+    pair = ("verify", original, candidate, *QUICK, "--format", "json")
+    code, out, err = run(*pair, "--dense", "16x12", "--latency")
+    assert (code, err) == (0, "")
+    (found,) = json.loads(out)["runs"]
+    assert found["dense"][0]["windows"] == 1
+    assert [row["batch"] for row in found["latency"]["batches"]] == [1, 8]
+    code, out, _ = run(*pair, "--shape", "x=2,2,9,9")
+    assert code == 0
+    assert {tuple(trial["shapes"]["x"]) for trial in json.loads(out)["runs"][0]["trials"]} == {(2, 2, 9, 9)}
 
 
 def test_missing_weights_are_3(run, tmp_path):

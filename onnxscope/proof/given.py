@@ -53,9 +53,7 @@ def _trial(path: str, inputs: Sequence[InputPair], seed: int) -> Draw:
         symbol_of(pairs[name], axis): size
         for name, array in cast.items()
         for axis, size in enumerate(array.shape)
-        if not isinstance(pairs[name].sizes[axis : axis + 1] or (0,), int)
-        and axis < len(pairs[name].sizes)
-        and not isinstance(pairs[name].sizes[axis], int)
+        if axis < len(pairs[name].sizes) and not isinstance(pairs[name].sizes[axis], int)
     }
     shapes = shapes_at(inputs, sizes) | {name: array.shape for name, array in cast.items()}
     return Draw(seed, f"file {os.path.basename(path)}", shapes, cast)
@@ -99,7 +97,7 @@ def _fitting(path: str, pair: InputPair, array: Array) -> Array:
     fits = len(array.shape) == len(pair.sizes) and all(
         size == asked
         for size, asked in zip(array.shape, pair.sizes, strict=True)
-        if isinstance(asked, int) and asked >= 0
+        if isinstance(asked, int)
     )
     if pair.sizes and not fits:
         sizes = [size if size is not None else "?" for size in pair.sizes]

@@ -76,7 +76,7 @@ def axes_of(inputs: Sequence[InputPair]) -> Axes:
     other: dict[str, None] = {}
     for pair in inputs:
         for axis, size in enumerate(pair.sizes):
-            if not isinstance(size, int) or size < 0:
+            if not isinstance(size, int):
                 kind = batch if axis == 0 else spatial if len(pair.sizes) >= 3 else other
                 kind[symbol_of(pair, axis)] = None
     first = tuple(batch)
@@ -144,7 +144,7 @@ def shapes_at(inputs: Sequence[InputPair], sizes: Mapping[str, int]) -> dict[str
     """Every input's shape with its symbols bound; axes of no known size get 1."""
     return {
         pair.name: tuple(
-            size if isinstance(size, int) and size >= 0 else sizes.get(symbol_of(pair, axis), 1)
+            size if isinstance(size, int) else sizes.get(symbol_of(pair, axis), 1)
             for axis, size in enumerate(pair.sizes)
         )
         for pair in inputs

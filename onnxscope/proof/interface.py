@@ -60,6 +60,12 @@ def fed(model: Model) -> dict[str, ValueInfo]:
     return {info.name: info for info in model.graph.inputs if info.name not in stored}
 
 
+def declared(info: ValueInfo) -> Sizes | None:
+    """The declared sizes; a negative number, as some exporters write for a free axis, is None."""
+    sizes = info.type.shape
+    return sizes and tuple(None if isinstance(size, int) and size < 0 else size for size in sizes)
+
+
 def _inputs(
     before: dict[str, ValueInfo], after: dict[str, ValueInfo], problems: list[str]
 ) -> tuple[InputPair, ...]:
@@ -73,7 +79,7 @@ def _inputs(
             kinds = f"{_kind(info.type)} and {_kind(twin.type)}"
             problems.append(f"input {name} has different types: {kinds}")
         else:
-            sizes = _sizes(name, info.type.shape, twin.type.shape, problems)
+            sizes = _sizes(name, declared(info), declared(twin), problems)
             pairs.append(InputPair(name, info.type.dtype, sizes, info.type.kind))
     problems += [f"input {name} is not in the original" for name in after if name not in before]
     return tuple(pairs)

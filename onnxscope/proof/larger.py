@@ -19,7 +19,7 @@ from onnxscope.graph import Model
 from onnxscope.proof import crops, dense, inputs, rounded
 from onnxscope.proof.extract import cut, reads, sources
 from onnxscope.proof.inputs import Array, Draw, Feeds
-from onnxscope.proof.interface import InputPair, fed
+from onnxscope.proof.interface import InputPair, declared, fed
 from onnxscope.proof.limits import Comparison
 from onnxscope.proof.result import DenseResult
 from onnxscope.proof.setting import Pair, Setting
@@ -130,17 +130,17 @@ def _map_of(head: HeadLink, cells: tuple[int, ...]) -> tuple[int, ...]:
 
 def _places(setting: Setting, bound: Sequence[tuple[str, int]]) -> list[tuple[str, int, int]]:
     """(input, axis, number) of each symbol, where it stands for one axis of one input."""
-    declared = {
-        (info.name, axis): inputs.symbol_of(
-            InputPair(info.name, info.type.dtype, info.type.shape or ()), axis
-        )
-        for info in fed(setting.candidate).values()
-        for axis, size in enumerate(info.type.shape or ())
+    infos = fed(setting.candidate).values()
+    given = (InputPair(info.name, info.type.dtype, declared(info) or ()) for info in infos)
+    free = {
+        (one.name, axis): inputs.symbol_of(one, axis)
+        for one in given
+        for axis, size in enumerate(one.sizes)
         if not isinstance(size, int)
     }
     found: list[tuple[str, int, int]] = []
     for name, number in bound:
-        where = [place for place, symbol in declared.items() if symbol == name]
+        where = [place for place, symbol in free.items() if symbol == name]
         found += [(*where[0], number)] if len(where) == 1 else []
     return found
 

@@ -20,7 +20,7 @@ from onnxscope.graph import Model, Node
 from onnxscope.proof import inputs, limits, links, local, matching
 from onnxscope.proof.extract import is_constant
 from onnxscope.proof.inputs import Feeds
-from onnxscope.proof.interface import InputPair, Interface, compare, fed
+from onnxscope.proof.interface import InputPair, Interface, compare, declared, fed
 from onnxscope.proof.limits import Arithmetic
 from onnxscope.proof.result import Request
 from onnxscope.proof.runner import Optimization
@@ -81,8 +81,9 @@ class Setting:
     def baked_batch(self) -> int | None:
         """The batch number that the original declares; None where it is free."""
         for info in fed(self.original).values():
-            if info.type.shape and isinstance(info.type.shape[0], int):
-                return info.type.shape[0]
+            sizes = declared(info)
+            if sizes and isinstance(sizes[0], int):
+                return sizes[0]
         return None
 
     @cached_property

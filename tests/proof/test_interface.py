@@ -2,6 +2,7 @@
 
 import onnx
 import pytest
+from nets import net
 
 from onnxscope.files.read import loads
 from onnxscope.proof.interface import InputPair, compare
@@ -16,6 +17,16 @@ def test_the_same_interface():
     found = compare(model(), model())
     assert found.inputs == (InputPair("x", 1, ("N", 3)),)
     assert (found.outputs, found.problems, found.notes) == (("y",), (), ())
+
+
+def test_a_negative_size_is_free():
+    """Paddle writes -1."""
+    free, named, fixed = (net(["y = Relu(x)"], x=sizes) for sizes in ("-1,3", "N,3", "1,3"))
+    assert compare(free, free).inputs == (InputPair("x", 1, (None, 3)),)
+    assert compare(free, named).inputs == (InputPair("x", 1, ("N", 3)),)
+    for pair in ((free, fixed), (fixed, free)):
+        assert compare(*pair).inputs == (InputPair("x", 1, (1, 3)),)
+        assert compare(*pair).problems == ()
 
 
 def test_a_fixed_size_wins_over_a_symbol():
