@@ -82,13 +82,15 @@ def _layers(run: RunEntry) -> Iterator[str]:
             measures.multiple(row["would_pass_at"]),
             _verdict(row["ok"]),
         )
-        for row in found
+        for row in measures.most_telling(found)
     ]
     failing = sum(not row["ok"] for row in found)
     if len(rows) > FOLDED:
-        told = f"{number(len(rows))} values, {failing} beyond their limit"
+        told = f"{number(len(found))} values, {failing} beyond their limit"
         yield from (f"<details><summary>{told}</summary>", "")
     yield from table(("value", "max abs diff", "limit", "of limit", ""), rows, _NUMBERS)
+    if len(found) > len(rows):
+        yield from ("", f"... and {number(len(found) - len(rows))} more (--format json lists all)")
     if len(rows) > FOLDED:
         yield from ("", "</details>")
 

@@ -21,6 +21,8 @@ from onnxscope.render.blocks import plural
 from onnxscope.render.words import clean, number, shape, times
 
 MOST_SHAPES = 3
+MOST_LAYERS = 30
+"""Intermediate values that are shown, and as many failing ones behind; JSON has all."""
 _REASONS = {
     "weights": "a converted layer has other weights",
     "interface": "the inputs or outputs differ",
@@ -29,6 +31,13 @@ _REASONS = {
     "random": "random numbers are drawn, so the outputs can't be compared",
     "dense": "the head differs on a window of a larger map",
 }
+
+
+def most_telling(found: Sequence[VerifiedLayerEntry]) -> list[VerifiedLayerEntry]:
+    """The first MOST_LAYERS values, and those beyond their limit, twice as many at most: a comment on a pull
+    request holds 65,536 characters."""
+    told = [row for place, row in enumerate(found) if place < MOST_LAYERS or not row["ok"]]
+    return told[: 2 * MOST_LAYERS]
 
 
 def error(value: float | None) -> str:

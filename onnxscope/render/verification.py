@@ -11,8 +11,6 @@ from onnxscope.render.measures import error
 from onnxscope.render.table import Column
 from onnxscope.render.words import clean, number, times
 
-MOST_LAYERS = 30
-"""Intermediate values that are shown, and as many failing ones behind; JSON and Markdown have all."""
 SQUEEZE = (("output", 16), ("value", 16), ("output", 8), ("value", 8))
 
 
@@ -89,9 +87,7 @@ def _layers(run: RunEntry, width: int) -> Iterator[Styled]:
     found = run["layers"]
     if not found:
         return
-    shown = [row for place, row in enumerate(found) if place < MOST_LAYERS or not row["ok"]][
-        : 2 * MOST_LAYERS
-    ]
+    shown = measures.most_telling(found)
     columns = [
         Column("value", tuple(clean(row["name"]) for row in shown), name=True),
         Column("max |diff|", tuple(error(row["max_abs"]) for row in shown), right=True),

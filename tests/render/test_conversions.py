@@ -127,7 +127,9 @@ def test_a_long_list_is_cut_but_never_its_failures():
     assert "\nv30 " not in shown
     assert re.search(r"\nv77 .* FAIL\n", shown)
     assert "... and 69 more" in shown
-    assert markdown(document).count("| `v") == 100
+    assert markdown(document).count("| `v") == 31
+    assert re.search(r"\| `v77` .* \*\*FAIL\*\* \|", markdown(document))
+    assert "\n\n... and 69 more" in markdown(document)
     assert "<details><summary>100 values, 1 beyond their limit</summary>\n\n| value" in markdown(document)
     assert "<details>" not in markdown(many_layers(20, 7))
 
