@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -344,8 +344,12 @@ def preload(ort: Any, name: str) -> None:
         ort.preload_dlls()
 
 
-def open_session(ort: Any, model: str | bytes, options: Any, provider: Provider) -> Any:
+def open_session(
+    ort: Any, model: str | bytes, options: Any, provider: Provider, without: Sequence[str] = ()
+) -> Any:
     """A session on one provider, with the CPU for what that can't run, and no fallback behind our back.
+
+    `without`: graph optimizers that are left out, by their names in onnxruntime.
 
     Raises whatever onnxruntime raises; whether the provider is really used is for `get_providers()` to say.
     """
@@ -355,7 +359,8 @@ def open_session(ort: Any, model: str | bytes, options: Any, provider: Provider)
     wanted: list[Any] = [(provider.name, dict(provider.options))]
     if not provider.on_cpu:
         wanted.append("CPUExecutionProvider")
-    return ort.InferenceSession(model, options, providers=wanted, enable_fallback=0)
+    more = {"disabled_optimizers": list(without)} if without else {}
+    return ort.InferenceSession(model, options, providers=wanted, enable_fallback=0, **more)
 
 
 def _plugin(ort: Any, options: Any, provider: Provider) -> None:

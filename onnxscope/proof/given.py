@@ -95,9 +95,7 @@ def _fitting(path: str, pair: InputPair, array: Array) -> Array:
     kind = dtypes.BY_CODE.get(pair.dtype)
     wanted = kind.numpy if kind else array.dtype
     fits = len(array.shape) == len(pair.sizes) and all(
-        size == asked
-        for size, asked in zip(array.shape, pair.sizes, strict=True)
-        if isinstance(asked, int)
+        size == asked for size, asked in zip(array.shape, pair.sizes, strict=True) if isinstance(asked, int)
     )
     if pair.sizes and not fits:
         sizes = [size if size is not None else "?" for size in pair.sizes]

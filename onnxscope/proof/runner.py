@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 Runnable: TypeAlias = "bytes | str | os.PathLike[str] | Skeleton"
 """A model for a runner: whole bytes, a path, or bytes whose weights lie in files of a folder."""
-Optimization = Literal["none", "basic", "extended", "all"]
-"""onnxruntime's graph optimisation level; `none` also turns weight prepacking off, for exact checks."""
+Optimization = Literal["none", "steps", "basic", "extended", "all"]
+"""onnxruntime's graph optimisation level; `none` also turns weight prepacking off, for exact checks.
+
+`steps`: as `none`, with exact sums of integers on every CPU (`saturation`)."""
 
 
 class Runner(Protocol):

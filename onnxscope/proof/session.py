@@ -12,7 +12,7 @@ from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure
 from onnxscope.files.read import load
 from onnxscope.files.read import loads as load_bytes
-from onnxscope.proof import providers
+from onnxscope.proof import providers, saturation
 from onnxscope.proof.bits import Kept
 from onnxscope.proof.skeleton import skeleton
 
@@ -20,6 +20,7 @@ KEPT = 4
 """Sessions kept at once: each may hold a copy of the weights."""
 _LEVELS = {
     "none": "ORT_DISABLE_ALL",
+    "steps": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
@@ -40,6 +41,7 @@ class Sessions:
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._models: dict[str, bytes] = {}
         self._staying = Kept()
+        self._saturates: bool | None = None
         self._watched: dict[tuple[str, str, str], providers.Placement] = {}
         note("start")
         self._ort = runtime.require()
@@ -50,6 +52,12 @@ class Sessions:
         while len(self._models) >= KEPT:
             self._models.pop(next(iter(self._models)))
         self._models[key] = data
+
+    def saturates(self) -> bool:
+        """Whether this CPU cuts off sums of bytes; found out once."""
+        if self._saturates is None:
+            self._saturates = saturation.found(self._ort)
+        return self._saturates
 
     def known(self, key: str) -> bool:
         """Whether a model of this key is held."""
@@ -175,11 +183,14 @@ class Sessions:
         while len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
         self._note("session")
+        without: Sequence[str] = ()
+        if level == "steps" and provider.on_cpu and self.saturates():
+            level, without = "extended", saturation.OTHERS
         options = self._options(level)
         if watch:
             options.enable_profiling = True
             options.profile_file_prefix = os.path.join(watch, "profile")
-        session = self._create(model, names, options, provider, folder)
+        session = self._create(model, names, options, provider, folder, without)
         self._kept[key] = session
         return session
 
@@ -188,7 +199,8 @@ class Sessions:
         options.log_severity_level = 3
         options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[level])
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if level in ("none", "basic"):  # prepacking copies every weight and changes the order of sums
+        options.add_session_config_entry(*saturation.PRECISE)
+        if level in ("none", "steps", "basic"):  # prepacking copies weights and changes the order of sums
             options.add_session_config_entry("session.disable_prepacking", "1")
         return options
 
@@ -199,12 +211,13 @@ class Sessions:
         options: Any,
         provider: runtime.Provider,
         folder: str,
+        without: Sequence[str] = (),
     ) -> Any:
         runtime.preload(self._ort, provider.name)
         source, home = self._source(model, outputs, folder)
         if home:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", home)
-        session = runtime.open_session(self._ort, source, options, provider)
+        session = runtime.open_session(self._ort, source, options, provider, without)
         used = session.get_providers()
         if provider.name not in used:
             raise RuntimeFailure(

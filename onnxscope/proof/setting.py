@@ -137,11 +137,11 @@ class Setting:
     def level(self, on_cpu: bool) -> Optimization:
         """The runtime's optimisation level for whole files.
 
-        `all`, as deployed; `none` for integer models, whose fused kernels round ties their own way; `basic`
+        `all`, as deployed; `steps` for integer models, whose fused kernels round ties their own way; `basic`
         without prepacking for heavy models on the CPU.
         """
         if self.quantized:
-            return "none"
+            return "steps"
         return "basic" if self.heavy and on_cpu else "all"
 
     def arithmetic(self, *, tf32: bool) -> Arithmetic:
@@ -255,7 +255,7 @@ def named(
         return runner.run(path, feeds, names, optimization=level, watch=watch, marked=marked)
     except RuntimeFailure as error:
         failure = error
-    if level != "none" and runner.worker.alive:
+    if level not in ("none", "steps") and runner.worker.alive:
         try:
             runner.run(path, feeds, names, optimization="none")
         except RuntimeFailure as error:

@@ -157,7 +157,7 @@ def _chunks(pair: Pair, names: Sequence[str]) -> Iterator[list[str]]:
 
 
 def _level(pair: Pair) -> Optimization:
-    return pair.level if pair.mapped else "none"
+    return pair.level if pair.mapped or pair.setting.quantized else "none"
 
 
 def _alike(trial: Drawn, name: str) -> bool:

@@ -20,6 +20,7 @@ from onnxscope.proof import (
     local,
     providers,
     rounded,
+    saturation,
     steps,
     tf32,
     trials,
@@ -174,6 +175,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     if setting.random:
         _random_note(setting, notes)
     notes += filter(None, [tf32.note(pair, outcome.drawn)])
+    notes += filter(None, [saturation.note(pair)])
     if pair.mapped:
         notes.append("large weights: run with basic optimisation and no prepacking, not as deployed")
     draw = outcome.drawn[0].draw

@@ -34,8 +34,10 @@ _REASONS = {
 
 
 def most_telling(found: Sequence[VerifiedLayerEntry]) -> list[VerifiedLayerEntry]:
-    """The first MOST_LAYERS values, and those beyond their limit, twice as many at most: a comment on a pull
-    request holds 65,536 characters."""
+    """The first MOST_LAYERS values, and those beyond their limit, twice as many at most.
+
+    A comment on a pull request holds 65,536 characters.
+    """
     told = [row for place, row in enumerate(found) if place < MOST_LAYERS or not row["ok"]]
     return told[: 2 * MOST_LAYERS]
 

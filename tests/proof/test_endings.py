@@ -57,6 +57,8 @@ def started(scratch):
         env={**os.environ, "TMPDIR": str(scratch)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        # a shell that starts the tests in the background lets them ignore it, and with them the command
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert soon(lambda: importing(scratch))
     return process, workers(process.pid)

@@ -1,0 +1,65 @@
+"""Sums of byte products on x86-64 CPUs without VNNI: two of uint8 x int8 are added in 16 bits, and cut off.
+
+MatMulInteger, QGemm and others then give wrong sums, each kernel its own, so that a right conversion gives
+other outputs. With `session.x64quantprecision` onnxruntime takes the weights as uint8 instead, whose kernels
+are exact; a graph optimizer does that, so the levels without optimizers don't.
+Source: onnxruntime's documentation, "Quantize ONNX models", on U8S8 with AVX2 and AVX512; its header
+onnxruntime_session_options_config_keys.h. Measured: the probe below gives 65,534 in place of 129,540.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxscope import dtypes
+from onnxscope.files.write import dumps
+from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
+
+if TYPE_CHECKING:
+    from onnxscope.proof.setting import Pair
+
+PRECISE = ("session.x64quantprecision", "1")
+"""Session option for exact sums; without effect on CPUs whose sums are exact anyway."""
+OTHERS = (
+    "ConstantFolding CommonSubexpressionElimination MatMulAddFusion MatMulIntegerToFloatFusion "
+    "DynamicQuantizeMatMulFusion QDQSelectorActionTransformer QDQPropagationTransformer GemmActivationFusion "
+    "ConvActivationFusion EnsureUniqueDQForNodeUnit WhereDummyDq TransposeOptimizer MatMulTransposeFusion"
+).split()
+"""Optimizers of the level `extended` that would fuse what is to run as it is written."""
+SUMS = frozenset(
+    "MatMulInteger ConvInteger QLinearMatMul QLinearConv QGemm MatMulIntegerToFloat "
+    "DynamicQuantizeMatMul".split()
+)
+NOTE = (
+    "this CPU cuts off sums of uint8 x int8 products at 16 bits (no VNNI): both models ran with exact sums "
+    "(session.x64quantprecision=1); without that option either may give other outputs here (audit rule OX418)"
+)
+_SIZES = (4, 4)
+
+
+def found(ort: Any) -> bool:
+    """Whether onnxruntime's sums are cut off on this CPU: 4 x 255 x 127 asked for."""
+    left, right, sums = (
+        ValueInfo(name, Type(dtype=code, shape=_SIZES))
+        for name, code in (("a", dtypes.UINT8), ("b", dtypes.INT8), ("y", dtypes.INT32))
+    )
+    product = Node(0, "probe", "MatMulInteger", "", ("a", "b"), ("y",))
+    graph = Graph("probe", (left, right), (sums,), (product,))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    data = dumps(Model(graph, ir_version=7, opsets=(("", 13),)))
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    given = {"a": np.full(_SIZES, 255, np.uint8), "b": np.full(_SIZES, 127, np.int8)}
+    return bool((session.run(None, given)[0] != 4 * 255 * 127).any())
+
+
+def note(pair: Pair) -> str:
+    """What a reader must know where one of two models adds products of bytes on such a CPU; else ""."""
+    setting = pair.setting
+    nodes = (node for model in (setting.original, setting.candidate) for node in model.graph.nodes)
+    if not setting.quantized or not any(node.op in SUMS for node in nodes):
+        return ""
+    on_cpu = [one for one in (pair.first, pair.second) if one.provider.on_cpu]
+    return NOTE if on_cpu and on_cpu[0].worker.call("saturates") else ""
