@@ -97,7 +97,7 @@ def behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tu
     maps = [
         name
         for name in dict.fromkeys(heads)
-        if all(same_bits(trial.original.get(name), trial.candidate.get(name)) for trial in drawn)
+        if all(_same_at_hand(trial, name) for trial in drawn)
     ]
     whole = [trial.feeds for trial in drawn]
     if not maps:
@@ -110,6 +110,12 @@ def behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tu
         for trial in drawn
     ]
     return part, feeds, f"; only behind {', '.join(maps)}, where both models still have the same bits"
+
+
+def _same_at_hand(trial: Drawn, name: str) -> bool:
+    """Whether both models gave a value the same bits, and these are here to be run on, not in the worker."""
+    value = trial.original.get(name)
+    return isinstance(value, np.ndarray) and same_bits(value, trial.candidate.get(name))
 
 
 def discard(model: Runnable) -> None:

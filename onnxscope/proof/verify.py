@@ -27,6 +27,7 @@ from onnxscope.proof import (
     values,
     weights,
 )
+from onnxscope.proof.bits import Mark
 from onnxscope.proof.inputs import Draw
 from onnxscope.proof.local import layer_result
 from onnxscope.proof.result import LayerResult, ProviderUse, Request, Run, Verification, WeightCounts
@@ -304,7 +305,7 @@ def _local(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]:
 
 def _inside(pair: Pair, trial: Drawn, names: list[str]) -> dict[str, Any]:
     """The candidate's values of those names in a trial; a heavy model's run has fetched them already."""
-    if trial.candidate.keys() >= set(names):
+    if not any(isinstance(trial.candidate.get(name), Mark | None) for name in names):
         return trial.candidate
     return pair.candidate(trial.feeds, names, pair.level)
 

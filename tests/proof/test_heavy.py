@@ -9,6 +9,7 @@ import pytest
 from onnx import numpy_helper
 from proof_kit import converted_map, small_classifier
 
+import onnxscope
 from onnxscope.proof import jitter, jitter_runs, noise, setting, trials
 from onnxscope.proof.result import Request
 from onnxscope.proof.verify import verify
@@ -109,3 +110,19 @@ def test_every_value_is_compared_and_a_changed_backbone_named(original: Path, co
     assert {"c", "r"} <= {row.name for row in right.runs[0].layers}
     wrong = verify(Request(str(original), str(changed(converted, "k")), trials=1, layers=True))
     assert wrong.runs[0].first_divergence == "c"
+
+
+@pytest.mark.parametrize("draws", ["one", "several"])
+@pytest.mark.parametrize("output", ["map", "vector"])
+def test_layers_of_a_conversion_of_many_heads_are_compared(
+    original: Path, monkeypatch: pytest.MonkeyPatch, draws: str, output: str
+) -> None:
+    """Of more than HEADS heads the trials don't hand out the maps: they are marks, which no check may read."""
+    monkeypatch.setattr(trials, "HEADS", 0)
+    candidate = original.with_name("vector.onnx")
+    onnxscope.convert(original, candidate, output=output)
+    if draws == "one":
+        monkeypatch.setattr(trials, "planned", _first)
+    found = verify(Request(str(original), str(candidate), trials=1, layers=True))
+    assert found.equivalent
+    assert {"c", "r"} <= {row.name for row in found.runs[0].layers}
