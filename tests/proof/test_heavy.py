@@ -117,7 +117,7 @@ def test_every_value_is_compared_and_a_changed_backbone_named(original: Path, co
 def test_layers_of_a_conversion_of_many_heads_are_compared(
     original: Path, monkeypatch: pytest.MonkeyPatch, draws: str, output: str
 ) -> None:
-    """Of more than HEADS heads the trials don't hand out the maps: they are marks, which no check may read."""
+    """Of more than HEADS heads the trials don't hand out the maps: only marks, which no check may read."""
     monkeypatch.setattr(trials, "HEADS", 0)
     candidate = original.with_name("vector.onnx")
     onnxscope.convert(original, candidate, output=output)
