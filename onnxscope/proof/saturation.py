@@ -9,13 +9,15 @@ onnxruntime_session_options_config_keys.h. Measured: the probe below gives 65,53
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxscope import dtypes
 from onnxscope.files.write import dumps
-from onnxscope.graph import Graph, Model, Node, Type, ValueInfo
+from onnxscope.graph import Graph, Model, Node, Tensor, Type, ValueInfo
 
 if TYPE_CHECKING:
     from onnxscope.proof.setting import Pair
@@ -55,11 +57,36 @@ def found(ort: Any) -> bool:
     return bool((session.run(None, given)[0] != 4 * 255 * 127).any())
 
 
+def concerns(*models: Model) -> bool:
+    """Whether one of the models, as it is written, adds products of integers."""
+    return any(node.op in SUMS for model in models for node in model.graph.nodes)
+
+
+def unshared(model: Model) -> Model:
+    """The model with an int8 initializer of its own for each node that reads one.
+
+    The optimizer behind PRECISE fails where two nodes share one, as zero points often are: "Attempt to
+    replace the existing tensor" (onnxruntime 1.32).
+    """
+    graph = model.graph
+    readers = Counter(name for node in graph.nodes for name in node.inputs)
+    shared = {t.name: t for t in graph.tensors if t.dtype == dtypes.INT8 and readers[t.name] > 1}
+    if not shared:
+        return model
+    copies: dict[str, Tensor] = {}
+    nodes: list[Node] = []
+    for place, node in enumerate(graph.nodes):
+        own = {name: f"{name}/{place}" for name in node.inputs if name in shared}
+        copies |= {new: replace(shared[name], name=new) for name, new in own.items()}
+        inputs = tuple(own.get(name, name) for name in node.inputs)
+        nodes.append(replace(node, inputs=inputs) if own else node)
+    tensors = (*graph.tensors, *copies.values())
+    return replace(model, graph=replace(graph, nodes=tuple(nodes), tensors=tensors))
+
+
 def note(pair: Pair) -> str:
-    """What a reader must know where one of two models adds products of bytes on such a CPU; else ""."""
-    setting = pair.setting
-    nodes = (node for model in (setting.original, setting.candidate) for node in model.graph.nodes)
-    if not setting.quantized or not any(node.op in SUMS for node in nodes):
+    """What a reader must know where integer models meet such a CPU; else ""."""
+    if not pair.setting.quantized:
         return ""
     on_cpu = [one for one in (pair.first, pair.second) if one.provider.on_cpu]
     return NOTE if on_cpu and on_cpu[0].worker.call("saturates") else ""

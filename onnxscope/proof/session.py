@@ -12,6 +12,7 @@ from onnxscope import runtime
 from onnxscope.errors import RuntimeFailure
 from onnxscope.files.read import load
 from onnxscope.files.read import loads as load_bytes
+from onnxscope.graph import Model
 from onnxscope.proof import providers, saturation
 from onnxscope.proof.bits import Kept
 from onnxscope.proof.skeleton import skeleton
@@ -183,34 +184,40 @@ class Sessions:
         while len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
         self._note("session")
-        without: Sequence[str] = ()
-        if level == "steps" and provider.on_cpu and self.saturates():
-            level, without = "extended", saturation.OTHERS
-        options = self._options(level)
-        if watch:
-            options.enable_profiling = True
-            options.profile_file_prefix = os.path.join(watch, "profile")
-        session = self._create(model, names, options, provider, folder, without)
+        asked = model, names, provider, folder
+        exact = level == "steps" and provider.on_cpu and self.saturates()
+        without = saturation.OTHERS if exact else ()
+        try:
+            options = self._options("extended" if exact else level, watch, saturation.PRECISE)
+            session = self._create(*asked, options, without)
+        except Exception:  # exact sums are an optimizer's work, which may fail where the rest doesn't
+            if not self._saturates:
+                raise
+            session = self._create(*asked, self._options(level, watch))
         self._kept[key] = session
         return session
 
-    def _options(self, level: str) -> Any:
+    def _options(self, level: str, watch: str, *entries: tuple[str, str]) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
         options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[level])
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.add_session_config_entry(*saturation.PRECISE)
+        for entry in entries:
+            options.add_session_config_entry(*entry)
         if level in ("none", "steps", "basic"):  # prepacking copies weights and changes the order of sums
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if watch:
+            options.enable_profiling = True
+            options.profile_file_prefix = os.path.join(watch, "profile")
         return options
 
     def _create(
         self,
         model: str,
         outputs: Sequence[str] | None,
-        options: Any,
         provider: runtime.Provider,
         folder: str,
+        options: Any,
         without: Sequence[str] = (),
     ) -> Any:
         runtime.preload(self._ort, provider.name)
@@ -226,15 +233,18 @@ class Sessions:
             )
         return session
 
+    def _unshared(self, model: Model) -> Model:
+        return saturation.unshared(model) if self._saturates else model
+
     def _source(self, model: str, outputs: Sequence[str] | None, folder: str) -> tuple[str | bytes, str]:
         """What to give to onnxruntime, and the folder of external weights."""
         if model.startswith("#"):
             data = self._models[model[1:]]
             if outputs is None:
                 return data, folder
-            made = skeleton(load_bytes(data), outputs, here=folder)
+            made = skeleton(self._unshared(load_bytes(data)), outputs, here=folder)
             return (made.data if made else data), folder
-        made = skeleton(load(model), outputs)
+        made = skeleton(self._unshared(load(model)), outputs)
         if made is not None:
             return made.data, made.folder
         if outputs is not None:

@@ -9,9 +9,11 @@ import pytest
 from nets import net
 from proof_kit import converted_map
 
+from onnxscope import runtime
 from onnxscope.files.write import save
 from onnxscope.proof import saturation
 from onnxscope.proof.result import Request
+from onnxscope.proof.session import Sessions
 from onnxscope.proof.verify import verify
 
 FLAGS = Path("/proc/cpuinfo")
@@ -19,6 +21,13 @@ FRONT, BACK = "q = QuantizeLinear(x, s, z)", "y = DequantizeLinear(g, o, p)"
 NETS = {
     "QGemm": (FRONT, "f = Flatten(q)", "g = com.microsoft:QGemm(f, s, z, w, t, v, , o, p)", BACK),
     "QLinearMatMul": (FRONT, "f = Flatten(q)", "g = QLinearMatMul(f, s, z, w, t, v, o, p)", BACK),
+    "two": (
+        FRONT,
+        "f = Flatten(q)",
+        "g = QLinearMatMul(f, s, z, w, t, v, o, p)",
+        "h = QLinearMatMul(g, o, p, u, t, v, o, p)",
+        "y = DequantizeLinear(h, o, p)",
+    ),
     "MatMulInteger": (FRONT, "f = Flatten(q)", "g = MatMulInteger(f, w, z)", "y = Cast(g) to=1"),
 }
 
@@ -30,6 +39,7 @@ def quantized(folder: Path, form: str) -> Path:
         "s": np.float32(0.01),
         "z": np.uint8(0),
         "w": draw.choice(np.array([-127, 127], np.int8), (64, 6), p=(0.3, 0.7)),
+        "u": draw.choice(np.array([-127, 127], np.int8), (6, 5)),
         "t": np.float32(0.01),
         "v": np.int8(0),
         "o": np.float32(1),
@@ -69,6 +79,22 @@ KNOWN = platform.machine() == "x86_64" and FLAGS.exists()
 @pytest.mark.skipif(not KNOWN, reason="the CPU's flags are those of Linux on x86-64")
 def test_a_cpu_without_vnni_is_known() -> None:
     assert saturation.found(onnxruntime) == ("vnni" not in FLAGS.read_text())
+
+
+def test_an_optimizer_that_fails_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = runtime.open_session
+
+    def refusing(ort, model, options, provider, without=()):
+        if without:
+            raise RuntimeError("Attempt to replace the existing tensor")
+        return real(ort, model, options, provider)
+
+    monkeypatch.setattr(runtime, "open_session", refusing)
+    monkeypatch.setattr(saturation, "found", lambda ort: True)
+    given = {"x": np.zeros((1, 16, 2, 2), np.float32)}
+    path, cpu = str(quantized(tmp_path, "QGemm")), runtime.Provider("cpu", "CPUExecutionProvider")
+    found = Sessions(lambda phase: None).run(path, given, ["y"], "steps", cpu, "")
+    assert found["y"].tolist() == [[0.0] * 6]
 
 
 def test_float_models_are_not_asked(tmp_path: Path) -> None:
