@@ -20,6 +20,7 @@ from onnxscope.files.write import dumps
 from onnxscope.graph import Graph, Model, Node, Tensor, Type, ValueInfo
 
 if TYPE_CHECKING:
+    from onnxscope.proof.runner import Optimization
     from onnxscope.proof.setting import Pair
 
 PRECISE = ("session.x64quantprecision", "1")
@@ -60,6 +61,11 @@ def found(ort: Any) -> bool:
 def concerns(*models: Model) -> bool:
     """Whether one of the models, as it is written, adds products of integers."""
     return any(node.op in SUMS for model in models for node in model.graph.nodes)
+
+
+def level(*models: Model) -> Optimization:
+    """The optimisation level at which integer models run as they are written."""
+    return "steps" if concerns(*models) else "none"
 
 
 def unshared(model: Model) -> Model:

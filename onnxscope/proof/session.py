@@ -188,7 +188,8 @@ class Sessions:
         exact = level == "steps" and provider.on_cpu and self.saturates()
         without = saturation.OTHERS if exact else ()
         try:
-            options = self._options("extended" if exact else level, watch, saturation.PRECISE)
+            entries = (saturation.PRECISE,) if self._saturates and provider.on_cpu else ()
+            options = self._options("extended" if exact else level, watch, *entries)
             session = self._create(*asked, options, without)
         except Exception:  # exact sums are an optimizer's work, which may fail where the rest doesn't
             if not self._saturates:

@@ -141,7 +141,7 @@ class Setting:
         own way; `basic` without prepacking for heavy models on the CPU.
         """
         if self.quantized:
-            return "steps" if saturation.concerns(self.original, self.candidate) else "none"
+            return saturation.level(self.original, self.candidate)
         return "basic" if self.heavy and on_cpu else "all"
 
     def arithmetic(self, *, tf32: bool) -> Arithmetic:

@@ -159,6 +159,7 @@ def _reason(setting: Setting, checked: WeightCheck, runs: Sequence[Run]) -> str 
 def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     """All checks on one provider or pair of providers; what a reader must know is added to `notes`."""
     setting = pair.setting
+    notes += filter(None, [saturation.note(pair)])  # asked first: sessions depend on it
     if halves.unrunnable(pair):
         notes.append(halves.UNRUNNABLE)
         pair = halves.twins(pair)
@@ -176,7 +177,6 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     if setting.random:
         _random_note(setting, notes)
     notes += filter(None, [tf32.note(pair, outcome.drawn)])
-    notes += filter(None, [saturation.note(pair)])
     if pair.mapped:
         notes.append("large weights: run with basic optimisation and no prepacking, not as deployed")
     draw = outcome.drawn[0].draw

@@ -21,6 +21,7 @@ FAMILIES = ("signed", "positive", "uniform", "onehot", "large", "tiny", "zeros",
 AXES = {"CHW": (1, 2, 3), "HWC": (2, 3, 1), "WHC": (3, 2, 1)}
 _LEVELS = {
     "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "steps": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 
