@@ -185,14 +185,14 @@ class Sessions:
             self._kept.popitem(last=False)
         self._note("session")
         asked = model, names, provider, folder
-        exact = level == "steps" and provider.on_cpu and self.saturates()
+        exact = level == "steps" and provider.on_cpu and self._cut_off(model)
         without = saturation.OTHERS if exact else ()
         try:
             entries = (saturation.PRECISE,) if self._saturates and provider.on_cpu else ()
             options = self._options("extended" if exact else level, watch, *entries)
             session = self._create(*asked, options, without)
         except Exception:  # exact sums are an optimizer's work, which may fail where the rest doesn't
-            if not self._saturates:
+            if not (provider.on_cpu and self.saturates()):
                 raise
             session = self._create(*asked, self._options(level, watch))
         self._kept[key] = session
@@ -235,7 +235,15 @@ class Sessions:
         return session
 
     def _unshared(self, model: Model) -> Model:
-        return saturation.unshared(model) if self._saturates else model
+        apart = saturation.unshared(model)
+        return apart if apart is not model and self.saturates() else model
+
+    def _loaded(self, model: str) -> Model:
+        return load_bytes(self._models[model[1:]]) if model.startswith("#") else load(model)
+
+    def _cut_off(self, model: str) -> bool:
+        """Whether a model adds products of bytes on a CPU that cuts them off; QDQ graphs add floats."""
+        return self.saturates() and saturation.concerns(self._loaded(model))
 
     def _source(self, model: str, outputs: Sequence[str] | None, folder: str) -> tuple[str | bytes, str]:
         """What to give to onnxruntime, and the folder of external weights."""
@@ -243,9 +251,9 @@ class Sessions:
             data = self._models[model[1:]]
             if outputs is None:
                 return data, folder
-            made = skeleton(self._unshared(load_bytes(data)), outputs, here=folder)
+            made = skeleton(self._unshared(self._loaded(model)), outputs, here=folder)
             return (made.data if made else data), folder
-        made = skeleton(self._unshared(load(model)), outputs)
+        made = skeleton(self._unshared(self._loaded(model)), outputs)
         if made is not None:
             return made.data, made.folder
         if outputs is not None:
