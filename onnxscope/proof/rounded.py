@@ -82,13 +82,24 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
 
 
 def _with_outputs(original: Model, parts: Sequence[Between], outputs: Sequence[str]) -> list[Between]:
-    """The pieces with the outputs that each of them ends in: the last whose start they are made of."""
-    ends = [dict(part.ends) for part in parts]
+    """The pieces, each followed by the outputs that it ends in: the last whose start they are made of.
+
+    An output may be what a layer reads, too: the candidate has that as a map of its own, which counts as well.
+    """
+    ends: list[dict[str, str]] = [{} for _ in parts]
     for name in outputs:
         made_of = sources(original, [name])
         place = max((i for i, part in enumerate(parts) if part.start in made_of), default=-1)
         ends[place][name] = name
-    return [replace(part, ends=own) for part, own in zip(parts, ends, strict=True)]
+    found: list[Between] = []
+    for part, own in zip(parts, ends, strict=True):
+        both = any(part.ends.get(name, name) != name for name in own)
+        found += [part, replace(part, ends=own, layer=None)] if both else [_with(part, own)]
+    return found
+
+
+def _with(part: Between, ends: Mapping[str, str]) -> Between:
+    return replace(part, ends={**part.ends, **ends})
 
 
 def _pooled(candidate: Model, head: HeadLink) -> str:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 import onnxscope
 from onnxscope.analysis.shapes import infer
-from onnxscope.files.read import loads
+from onnxscope.files.read import load, loads
 from onnxscope.files.write import dumps, save
 from onnxscope.proof import links, rounded
 from onnxscope.proof.limits import FLOAT32
@@ -185,6 +185,16 @@ def test_outputs_of_an_earlier_layer_are_pieces_too(more: str, scale: str, tmp_p
     number(model, scale, 0.031)
     onnx.save(model, converted)
     assert not verify(request).equivalent
+
+
+def test_what_a_layer_reads_is_a_piece_where_it_is_an_output_too(tmp_path: Path) -> None:
+    """A drop-in has both: `g_map`, which its second layer reads, and `g`, the output that is made of it."""
+    original, converted = wide("mean", 5018, tmp_path, "g"), str(tmp_path / "vector.onnx")
+    onnxscope.convert(original, converted, output="vector", verify=False)
+    before, after = load(original), load(converted)
+    (head,) = links.read(after)
+    found = [dict(part.ends) for part in rounded.pieces(before, after, head, ["y", "g"])]
+    assert found == [{"d": "d"}, {"g": "g_map"}, {"g": "g"}, {"y": "y"}]
 
 
 def test_a_tie_excuses_no_change_in_front_of_the_head(tmp_path: Path) -> None:
