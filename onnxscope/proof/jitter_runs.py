@@ -94,11 +94,7 @@ def _stacked(
 def behind(setting: Setting, drawn: Sequence[Drawn], names: Sequence[str]) -> tuple[Model, list[Feeds], str]:
     """The part of the original that can round its own way, its inputs in every trial, and that in words."""
     heads = [head.feature_map for head in setting.heads]
-    maps = [
-        name
-        for name in dict.fromkeys(heads)
-        if all(_same_at_hand(trial, name) for trial in drawn)
-    ]
+    maps = [name for name in dict.fromkeys(heads) if all(_same_at_hand(trial, name) for trial in drawn)]
     whole = [trial.feeds for trial in drawn]
     if not maps:
         return setting.original, whole, ""

@@ -84,7 +84,7 @@ def pieces(original: Model, candidate: Model, head: HeadLink, outputs: Sequence[
 def _with_outputs(original: Model, parts: Sequence[Between], outputs: Sequence[str]) -> list[Between]:
     """The pieces, each followed by the outputs that it ends in: the last whose start they are made of.
 
-    An output may be what a layer reads, too: the candidate has that as a map of its own, which counts as well.
+    An output may be what a layer reads, too: the candidate has that as a map of its own, which stays an end.
     """
     ends: list[dict[str, str]] = [{} for _ in parts]
     for name in outputs:

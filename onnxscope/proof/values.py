@@ -8,14 +8,14 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from onnxscope.graph import Node
+from onnxscope.graph import Model, Node
 from onnxscope.proof import jitter, noise
 from onnxscope.proof.bits import same_bits
 from onnxscope.proof.compare import ASKED, Tally, aligned, tolerance
-from onnxscope.proof.extract import runnable
+from onnxscope.proof.extract import runnable, sources
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.jitter_runs import behind, discard
-from onnxscope.proof.result import LayerResult
+from onnxscope.proof.result import LayerResult, OutputResult
 from onnxscope.proof.runner import Optimization, Runnable
 from onnxscope.proof.setting import Pair
 from onnxscope.proof.trials import Drawn
@@ -40,8 +40,10 @@ Had: TypeAlias = "tuple[Sequence[Mapping[str, Any]], str]"
 """What jittered runs made of a trial already, and how limits come from them."""
 
 
-def check(pair: Pair, trial: Drawn, values: int, had: Had = ((), "")) -> ValueCheck:
-    """Compare every common value on one trial, in chunks that bound memory.
+def check(
+    pair: Pair, trial: Drawn, values: int, had: Had = ((), ""), outputs: Sequence[OutputResult] = ()
+) -> ValueCheck:
+    """Compare every common value on one trial, in chunks that bound memory; `outputs` were compared already.
 
     Limits come from the jitter check, as for outputs; graphs run as they are written (no fusion), so that
     every value exists; heavy ones as in their trials, whose values and marks are taken, and what their
@@ -57,11 +59,21 @@ def check(pair: Pair, trial: Drawn, values: int, had: Had = ((), "")) -> ValueCh
     finally:
         models.discard()
     rows = tuple(_row(name, tally) for name, tally in tallies.items())
-    first = next((row.name for row in rows if not row.ok), None)
+    diverged = next((row.name for row in rows if not row.ok), None)
+    first = in_front(pair.setting.original, diverged, outputs) if diverged else None
+    shares = {row.name: row.would_pass_at for row in rows}
+    shares |= {output.name: output.would_pass_at for output in outputs}
     views = {link.input: link.candidate_input for head in pair.setting.heads for link in head.layers}
     given = {info.name for info in pair.setting.interface.inputs}
-    cause = _cause(nodes[first], first, tallies, views, given) if first else ""
+    cause = _cause(pair.setting.original.graph.producers[first], first, shares, views, given) if first else ""
     return ValueCheck(rows, first, cause)
+
+
+def in_front(original: Model, name: str, outputs: Sequence[OutputResult]) -> str:
+    """The first output that fails of those which a value is made of; where there is none, the value."""
+    failed = {output.name for output in outputs if not output.ok} & sources(original, [name])
+    made = (output for node in original.graph.order for output in node.outputs)
+    return next((output for output in made if output in failed), name)
 
 
 def _row(name: str, tally: Tally) -> LayerResult:
@@ -70,20 +82,19 @@ def _row(name: str, tally: Tally) -> LayerResult:
 
 
 def _cause(
-    node: Node, name: str, tallies: Mapping[str, Tally], views: Mapping[str, str], given: Container[str]
+    node: Node, name: str, shares: Mapping[str, float], views: Mapping[str, str], given: Container[str]
 ) -> str:
-    """In words: the errors of the node's inputs, as far as both models have them.
+    """In words: the errors of the node's inputs as `shares` of their limits, as far as both models have them.
 
     `views` names the candidate's map that a flattened value of the original is a view of.
     """
-    sources = [source if source in tallies else views.get(source, source) for source in node.inputs]
-    known = [source for source in sources if source in tallies]
+    inputs = [source if source in shares else views.get(source, source) for source in node.inputs]
+    known = [source for source in inputs if source in shares]
     what = f"{name} diverges first, behind {node.op} {node.label}"
-    if not known and not any(source in given for source in sources):
+    if not known and not any(source in given for source in inputs):
         return f"{what}, whose inputs only one model has"
-    worst = max((tallies[source].found.ratio for source in known), default=0.0)
-    own = tallies[name].result()
-    errors = f"inputs reach {worst:.2g} of their limits, the output {own.would_pass_at:.3g}"
+    worst = max((shares[source] for source in known), default=0.0)
+    errors = f"inputs reach {worst:.2g} of their limits, the output {shares[name]:.3g}"
     made = "the node makes the error" if worst <= 1 else "it passes the error on"
     return f"{what}: {made} ({errors})"
 

@@ -183,7 +183,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     wide = larger.unasked(pair, larger.small_map(pair, draw), draw, notes)
     wide += tuple(larger.check(pair, size, draw, notes) for size in setting.request.dense)
     timed = latency.measure(pair, draw, notes) if setting.request.latency else None
-    first = next((layer.name for layer in layers if not layer.ok), None) or _last(pair, outcome)
+    first = _first(pair, outcome, layers)
     ok = first is None and all(output.ok for output in outputs) and all(row.ok for row in wide)
     return Run(ok, use, outcome.trials, outputs, tuple(layers), first, wide, timed)
 
@@ -208,7 +208,7 @@ def _values(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerResult]
     failed = not all(output.ok for output in outcome.outputs)
     trial = outcome.worst if failed or not pair.mapped else 0  # the first has the values of heavy models
     had = (outcome.jittered, outcome.limit_from) if trial == 0 and pair.mapped else ((), "")
-    found = values.check(pair, outcome.drawn[trial], max(1, outcome.values), had)
+    found = values.check(pair, outcome.drawn[trial], max(1, outcome.values), had, outcome.outputs)
     if found.cause:
         notes.append(found.cause)
     return list(found.layers)
@@ -233,6 +233,14 @@ def _inside_still(pair: Pair, outcome: Outcome, notes: list[str]) -> list[LayerR
     found = _values(pair, outcome, notes)
     notes.append(f"{said}: {len(found)} values inside were compared, too")
     return [row for row in found if not row.ok][:1]
+
+
+def _first(pair: Pair, outcome: Outcome, layers: Sequence[LayerResult]) -> str | None:
+    """What diverges first: a layer, a value that both models have, an output in front of it or at the end."""
+    found = next((layer.name for layer in layers if not layer.ok), None)
+    if found in pair.setting.shared:
+        return values.in_front(pair.setting.original, found, outcome.outputs)
+    return found or _last(pair, outcome)
 
 
 def _last(pair: Pair, outcome: Outcome) -> str | None:

@@ -194,6 +194,22 @@ def test_the_first_divergence_is_named_with_its_cause(write):
     assert any("the node makes the error" in note for note in found.notes)
 
 
+@pytest.mark.parametrize("layers", [True, False])
+def test_an_output_in_the_middle_is_the_first_divergence(write, layers):
+    """It is compared as an output, not among the values between, and what reads it passes its error on."""
+    rng = np.random.default_rng(1)
+    arrays = {name: rng.standard_normal((4, 4)).astype("f4") for name in "uvw"}
+    body = "a = MatMul(x, u) b = MatMul(a, v) c = MatMul(b, w) d = Abs(c) y = Neg(d)"
+    right = write("a", "float[N,4] x", "float[N,4] y, float[N,4] b", body, **arrays)
+    arrays["v"] = arrays["v"] * np.float32(1.001)
+    wrong = write("b", "float[N,4] x", "float[N,4] y, float[N,4] b", body, **arrays)
+    found = verify(request(right, wrong, layers=layers))
+    assert found.runs[0].first_divergence == "b"
+    (said,) = [note for note in found.notes if "diverges first" in note]
+    assert said.startswith("b diverges first, behind MatMul ")
+    assert "the node makes the error (inputs reach 0 of their limits" in said
+
+
 def test_a_dense_map_equals_the_head_on_every_window(lenet):
     found = verify(request(*lenet, dense=((60, 52),)))
     (dense,) = found.runs[0].dense
