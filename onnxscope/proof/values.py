@@ -18,7 +18,7 @@ from onnxscope.proof.jitter_runs import behind, discard
 from onnxscope.proof.result import LayerResult, OutputResult
 from onnxscope.proof.runner import Optimization, Runnable
 from onnxscope.proof.setting import Pair
-from onnxscope.proof.trials import Drawn
+from onnxscope.proof.trials import UNSURE, Drawn
 
 CHUNK_BYTES = 64 << 20
 """Values of one model that are held at once."""
@@ -49,15 +49,10 @@ def check(
     every value exists; heavy ones as in their trials, whose values and marks are taken, and what their
     jittered runs `had`. Raises RuntimeFailure where the runtime can't.
     """
-    nodes = pair.setting.shared
-    tallies: dict[str, Tally] = {}
-    models = _Jittered(pair, trial, [name for name in nodes if not _alike(trial, name)], had)
-    try:
-        for names in _chunks(pair, list(nodes)):
-            pair.setting.progress(f"intermediate values {len(tallies) + 1} to {len(tallies) + len(names)}")
-            tallies.update(_chunk(pair, trial, names, models, values))
-    finally:
-        models.discard()
+    tallies, few = _tallied(pair, trial, values, had, jitter.FEW_RUNS)
+    broken = next((tally.found.ratio for tally in tallies.values() if not tally.result().ok), 0.0)
+    if few and 1 < broken <= UNSURE:
+        tallies, _ = _tallied(pair, trial, values, ((), ""), jitter.RUNS)
     rows = tuple(_row(name, tally) for name, tally in tallies.items())
     diverged = next((row.name for row in rows if not row.ok), None)
     first = in_front(pair.setting.original, diverged, outputs) if diverged else None
@@ -67,6 +62,20 @@ def check(
     given = {info.name for info in pair.setting.interface.inputs}
     cause = _cause(pair.setting.original.graph.producers[first], first, shares, views, given) if first else ""
     return ValueCheck(rows, first, cause)
+
+
+def _tallied(pair: Pair, trial: Drawn, values: int, had: Had, runs: int) -> tuple[dict[str, Tally], bool]:
+    """Every common value against limits of that many jittered runs, or those had; whether there are few."""
+    nodes = pair.setting.shared
+    tallies: dict[str, Tally] = {}
+    models = _Jittered(pair, trial, [name for name in nodes if not _alike(trial, name)], had, runs)
+    try:
+        for names in _chunks(pair, list(nodes)):
+            pair.setting.progress(f"intermediate values {len(tallies) + 1} to {len(tallies) + len(names)}")
+            tallies.update(_chunk(pair, trial, names, models, values))
+    finally:
+        models.discard()
+    return tallies, models.few
 
 
 def in_front(original: Model, name: str, outputs: Sequence[OutputResult]) -> str:
@@ -102,8 +111,8 @@ def _cause(
 class _Jittered:
     """The jittered originals, made when a value first needs them."""
 
-    def __init__(self, pair: Pair, trial: Drawn, names: list[str], had: Had) -> None:
-        self._pair, self._trial, self._names = pair, trial, names
+    def __init__(self, pair: Pair, trial: Drawn, names: list[str], had: Had, runs: int) -> None:
+        self._pair, self._trial, self._names, self._runs = pair, trial, names, runs
         self._had, self._words = had
         self._models: list[Runnable] | None = None
         self._feeds: Feeds = {}
@@ -119,6 +128,11 @@ class _Jittered:
             found.append(self._pair.first.run(model, self._feeds, names, optimization=_level(self._pair)))
             self._pair.relieve()
         return found
+
+    @property
+    def few(self) -> bool:
+        """Whether more runs can make the limits surer."""
+        return 0 < len(self._had or self._models or ()) < jitter.RUNS
 
     def source(self, values: int) -> str:
         """How the limits are computed, in words."""
@@ -140,7 +154,7 @@ class _Jittered:
         arithmetic = setting.arithmetic(tf32=self._pair.tf32)
         part, (self._feeds,), words = behind(setting, [self._trial], self._names)
         made: list[Runnable] = []
-        for run in range(jitter.FEW_RUNS):
+        for run in range(self._runs):
             changed, carried = noise.jittered(part, arithmetic, seed=request.seed, run=run)
             made.append(runnable(changed, setting.folder))
             self._words = words + carried

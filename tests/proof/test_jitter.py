@@ -173,3 +173,16 @@ def test_a_difference_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, ste
     (row,) = proof.runs[0].outputs
     assert row.ok == (step == 0)
     assert f"r = {runs} runs" in row.limit_from, row
+
+
+@pytest.mark.parametrize(("step", "runs"), [(0.0, 2), (3e-4, 6), (1.0, 2)], ids=["same", "near", "far"])
+def test_a_value_inside_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, step, runs):
+    weight = np.random.default_rng(3).standard_normal((64, 120)).astype(np.float32)
+    other = weight.copy()
+    other[5, 7] += np.float32(step)
+    before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
+    save(net(["z = MatMul(x, w)", "y = Neg(z)"], opset=13, x="1,64", w=weight), before)
+    save(net(["z = MatMul(x, w)", "y = Neg(z)"], opset=13, x="1,64", w=other), after)
+    (row,) = verify(Request(str(before), str(after), trials=1, layers=True)).runs[0].layers
+    assert row.ok == (step == 0)
+    assert f"r = {runs} runs" in row.limit_from, row
