@@ -27,6 +27,7 @@ _FC = frozenset("Gemm MatMul FusedGemm FusedMatMul".split())
 _QUANTIZING = frozenset(("QuantizeLinear", "DequantizeLinear"))
 _INTEGERS = frozenset({dtypes.INT64, dtypes.INT32, dtypes.BOOL, dtypes.STRING})
 """Element types of shapes, indices and texts, which are no weights."""
+_BYTES = frozenset((dtypes.UINT8, dtypes.INT8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +165,30 @@ def _in_order(original: Model, candidate: Model, layer: LayerLink, runner: Runne
         fully_connected(original, layer, runner),
         candidate.graph.initializers.get(layer.weight.candidate),
     )
-    channels = matrix.inputs // prod(layer.kernel) if matrix else 0
+    weight = _integers(original, layer) if matrix is None else matrix.weight
+    channels = weight.shape[1] // prod(layer.kernel) if weight is not None else 0
     sizes, axes = (channels, *layer.kernel), layer.weight.axes
-    if matrix is None or stored is None or stored.dims != (matrix.outputs, *sizes):
+    if weight is None or stored is None or stored.dims != (len(weight), *sizes):
         return True
     axes = completed(axes if prod(layer.kernel) > 1 else (), len(sizes))
     written = tuple(sizes[axis - 1] for axis in axes)
     kernel = stored.array()
-    for start, stop in matrix.held():
-        rows = np.ascontiguousarray(matrix.weight[start:stop])
+    for start, stop in matrix.held() if matrix else ((0, len(weight)),):
+        rows = np.ascontiguousarray(weight[start:stop])
         turned = np.moveaxis(rows.reshape(len(rows), *written), range(1, 1 + len(axes)), axes)
         if not np.array_equal(_bits(turned), _bits(kernel[start:stop])):
             return False
     return True
+
+
+def _integers(original: Model, layer: LayerLink) -> npt.NDArray[Any] | None:
+    """The stored weight [F, K] of a layer in integer arithmetic; None where it isn't one stored matrix."""
+    tensor = original.graph.initializers.get(layer.weight.original)
+    readers = original.graph.consumers.get(layer.weight.original, ())
+    if tensor is None or len(tensor.dims) != 2 or len(readers) != 1 or tensor.dtype not in _BYTES:
+        return None
+    stored = tensor.array()
+    return stored if readers[0].attribute("transB") else stored.T
 
 
 def _bits(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

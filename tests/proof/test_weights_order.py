@@ -49,3 +49,36 @@ def test_any_other_order_is_a_change(pair, tensor, rank):
     swapped(pair[1], lambda t: len(t.dims) == 4 and t.dims[0] == rank)
     found = checked(pair)
     assert (found.weights.changed, found.reason, found.equivalent) == (1, "weights", False)
+
+
+INTEGER = {
+    "MatMulInteger": [
+        "q = QuantizeLinear(x, s, z)",
+        "f = Flatten(q)",
+        "g = MatMulInteger(f, w, z)",
+        "y = Cast(g) to=1",
+    ],
+    "transB": [
+        "q = QuantizeLinear(x, s, z)",
+        "f = Flatten(q)",
+        "g = com.microsoft:QGemm(f, s, z, w, s, v, , s, z) transB=1",
+        "y = DequantizeLinear(g, s, z)",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "sizes"), [("MatMulInteger", (36, 5)), ("MatMulInteger", (4, 4)), ("transB", (5, 36))]
+)
+@pytest.mark.parametrize("wrong", [False, True])
+def test_weights_of_integers_keep_their_order(tmp_path, form, sizes, wrong):
+    weight = np.random.default_rng(5).permutation(np.arange(-90, 90).astype(np.int8))[: np.prod(sizes)]
+    stored = {"w": weight.reshape(sizes), "s": np.float32(0.1), "z": np.uint8(9)}
+    stored |= {"v": np.int8(0)} if form == "transB" else {}
+    before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
+    save(net(INTEGER[form], opset=13, x="1,4,3,3" if 36 in sizes else "1,4,1,1", **stored), before)
+    onnxscope.convert(str(before), str(after), verify=False)
+    if wrong:
+        swapped(after, lambda t: np.prod(t.dims) == np.prod(sizes))
+    found = checked((before, after))
+    assert (found.reason == "weights") == wrong, found
