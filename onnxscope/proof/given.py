@@ -73,16 +73,18 @@ def _arrays(path: str, inputs: Sequence[InputPair]) -> Feeds:
 
 def _loaded(path: str) -> Array | Feeds:
     """The array of a .npy, or those of a .npz by name. Raises UsageError where they can't be had."""
+    from tokenize import TokenError  # numpy reads headers of Python 2 by its tokens
     from zipfile import BadZipFile
     from zlib import error as zlib_error
 
+    damaged = (OSError, ValueError, EOFError, MemoryError, RuntimeError, BadZipFile, TokenError, zlib_error)
     try:
         with open(path, "rb") as file:
             found = np.load(file, allow_pickle=False)
             if isinstance(found, np.ndarray):
                 return found
             members = {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, MemoryError, RuntimeError, BadZipFile, zlib_error) as error:
+    except damaged as error:
         why = "Python objects, or no arrays" if "pickle" in str(error) else str(error)
         raise UsageError(f"can't be read as arrays of numbers: {why}", where=path) from None
     if not all(isinstance(array, np.ndarray) for array in members.values()):
