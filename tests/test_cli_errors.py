@@ -1,5 +1,8 @@
 """Wrong calls and unusable files: the exit code, and one line that says what, where and what to do next."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +120,23 @@ def test_a_bug_is_one_line_too(run, monkeypatch):
     code, out, err = run("report", MNIST)
     assert (code, out) == (70, "")
     assert_one_line(err, "KeyError: 'boom'", "bug", "--debug")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_error_that_an_interruption_turned_into_is_quiet(number):
+    """As where numpy says that its import failed, because a signal came in the middle of it."""
+    script = f"""
+import os, sys, time
+import onnxscope.cli.app
+from onnxscope.cli.main import main
+def swallowing(*_, **__):
+    try:
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(5)
+    except BaseException:
+        raise ImportError("the import failed") from None
+onnxscope.cli.app.app.main = swallowing
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (128 + number, "")
