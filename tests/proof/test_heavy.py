@@ -126,3 +126,23 @@ def test_layers_of_a_conversion_of_many_heads_are_compared(
     found = verify(Request(str(original), str(candidate), trials=1, layers=True))
     assert found.equivalent
     assert {"c", "r"} <= {row.name for row in found.runs[0].layers}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_limits_of_values_come_from_the_trial_that_is_compared(
+    original: Path, converted: Path, seed: int
+) -> None:
+    """Jittered runs of the first trial say nothing of another one, in which an output fails most."""
+    wrong = changed(converted, "b")
+    found = verify(Request(str(original), str(wrong), trials=2, layers=True, seed=seed))
+    assert [row.ok for row in found.runs[0].layers if row.name == "g"] == [False, False]  # in float64, value
+
+
+def test_values_that_no_jittered_run_has_get_runs_of_their_own(
+    original: Path, converted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in front of a head stay in the worker, so the runs for the outputs were not asked for them."""
+    monkeypatch.setattr(trials, "planned", _first)
+    wrong = changed(converted, "k")
+    found = verify(Request(str(original), str(wrong), trials=1, layers=True))
+    assert (found.runs[0].first_divergence, found.reason) == ("c", "weights")
