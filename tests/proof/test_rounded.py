@@ -207,6 +207,24 @@ def test_a_tie_excuses_no_change_in_front_of_the_head(tmp_path: Path) -> None:
     onnx.save(model, converted)
     found = verify(Request(original, converted, seed=5018, trials=1))
     assert (found.equivalent, found.reason) == (False, "outputs")
+    assert not any(row.ok for row in found.runs[0].outputs)
+
+
+def test_a_tie_excuses_no_other_output(tmp_path: Path) -> None:
+    """`o` is made of the image; a wrong one stays wrong beside one that differs by ties."""
+    original, converted = wide("mean", 5018, tmp_path), str(tmp_path / "map.onnx")
+    model = onnx.load(original)
+    model.graph.node.append(onnx.helper.make_node("Neg", ["x"], ["o"]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("o", 1, None))
+    onnx.save(model, original)
+    onnxscope.convert(original, converted, verify=False)
+    model = onnx.load(converted)
+    (other,) = [node for node in model.graph.node if "o" in node.output]
+    other.op_type = "Abs"
+    onnx.save(model, converted)
+    found = verify(Request(original, converted, seed=5018, trials=1))
+    assert {row.name: row.ok for row in found.runs[0].outputs}["o"] is False
+    assert (found.equivalent, found.reason) == (False, "outputs")
 
 
 def test_ties_behind_a_pool_that_stays_global_are_no_false_alarm(tmp_path: Path) -> None:
