@@ -27,28 +27,33 @@ STACKED_BYTES = 32 << 20
 
 
 def jittered_runs(
-    pair: Pair, drawn: Sequence[Drawn], names: Sequence[str], arithmetic: Arithmetic, fewest: int = 1
+    pair: Pair,
+    drawn: Sequence[Drawn],
+    names: Sequence[str],
+    arithmetic: Arithmetic,
+    had: Sequence[list[dict[str, Any]]] = (),
 ) -> tuple[list[list[dict[str, Any]]], str]:
     """Outputs of the jittered originals, by run and trial, and what was jittered, in words.
 
-    At least `fewest` runs; [] where no weight can be jittered. Where both models gave the same bits in front
-    of the heads, rounding can differ only behind them, and only that part is jittered.
+    [] where no weight can be jittered. Where both models gave the same bits in front of the heads, rounding
+    can differ only behind them, and only that part is jittered. Few runs that another call gave, `had`, are
+    made up to as many as small outputs have.
     """
     setting = pair.setting
     if not drawn or not jitter.weights(setting.original):
         return [], ""
     smallest = min((int(np.size(drawn[0].original[name])) for name in names), default=0)
     part, feeds, words = behind(setting, drawn, names)
-    count, carried = max(fewest, jitter.RUNS if words else jitter.runs_for(smallest)), ""
+    count, carried = jitter.RUNS if words or had else jitter.runs_for(smallest), ""
     at_once = _stacked(pair, part, feeds, names, arithmetic) if words and setting.heavy else None
     if at_once is not None:
         return at_once, words + noise.WORDS
-    found: list[list[dict[str, Any]]] = []
+    found = list(had)
     while len(found) < count:
         run = len(found)
         setting.progress(f"jittered weights, run {run + 1}")
         changed, carried = noise.jittered(part, arithmetic, seed=setting.request.seed, run=run)
-        count = max(count, jitter.RUNS) if carried else count
+        count = jitter.RUNS if carried else count
         model = runnable(changed, setting.folder)
         found.append(
             [pair.first.run(model, values, list(names), optimization=pair.level) for values in feeds]

@@ -154,7 +154,7 @@ def compared(pair: Pair) -> Outcome:
     bounds = _Limits(pair, drawn, names, max(1, values))
     tallies, shares = _tallied(drawn, names, bounds)
     if bounds.few and 1 < max(shares, default=0.0) <= UNSURE:
-        bounds = _Limits(pair, drawn, names, max(1, values), jitter.RUNS)
+        bounds = _Limits(pair, drawn, names, max(1, values), bounds.runs)
         tallies, shares = _tallied(drawn, names, bounds)
     for tally in tallies.values() if refused else ():
         tally.differs = tally.differs or refused
@@ -308,22 +308,27 @@ class _Limits:
     """The limit of one output in one trial, and where it comes from."""
 
     def __init__(
-        self, pair: Pair, drawn: Sequence[Drawn], names: Sequence[str], values: int, fewest: int = 1
+        self,
+        pair: Pair,
+        drawn: Sequence[Drawn],
+        names: Sequence[str],
+        values: int,
+        had: Sequence[list[dict[str, Any]]] = (),
     ) -> None:
         self._drawn, self._values = drawn, values
         request = pair.setting.request
         self._rtol, self._atol = request.rtol, request.atol
         self._own = request.rtol is not None or request.atol is not None
         self._steps = pair.setting.quantized and not self._own
-        self._runs: list[list[dict[str, Any]]] = []
+        self.runs: list[list[dict[str, Any]]] = []
         self._arithmetic = pair.setting.arithmetic(tf32=pair.tf32)
         self.source = "0 steps at optimisation level none: 4u max|y|, u = 2^-24"
         if not (self._own or self._steps):
             asked = [*names, *_inner(pair, drawn, names)]
-            self._runs, words = jittered_runs(pair, drawn, asked, self._arithmetic, fewest)
+            self.runs, words = jittered_runs(pair, drawn, asked, self._arithmetic, had)
             self.source = jitter.limit_from(
                 pair.setting.original,
-                len(self._runs),
+                len(self.runs),
                 request.seed,
                 values=values,
                 arithmetic=self._arithmetic,
@@ -332,9 +337,9 @@ class _Limits:
             if pair.mapped:
                 self.source += "; basic optimisation, no prepacking"
 
-        self.still = bool(self._runs) and all(
+        self.still = bool(self.runs) and all(
             same_bits(trial.original[name], run[number][name])
-            for run in self._runs
+            for run in self.runs
             for number, trial in enumerate(drawn)
             for name in names
         )
@@ -343,18 +348,18 @@ class _Limits:
     @property
     def few(self) -> bool:
         """Whether more runs can make the limits surer."""
-        return 0 < len(self._runs) < jitter.RUNS
+        return 0 < len(self.runs) < jitter.RUNS
 
     @property
     def jittered(self) -> tuple[dict[str, Any], ...]:
         """What every run made of the first trial."""
-        return tuple(run[0] for run in self._runs)
+        return tuple(run[0] for run in self.runs)
 
     def __call__(self, name: str, number: int) -> tuple[Any, str]:
         value = self._drawn[number].original[name]
         if self._own:
             return tolerance(value, self._rtol, self._atol), ASKED
-        base, picks = _numeric(value), [_numeric(run[number][name]) for run in self._runs]
+        base, picks = _numeric(value), [_numeric(run[number][name]) for run in self.runs]
         if base is None:
             return 0.0, "exact: no numbers"
         usable = [pick for pick in picks if pick is not None and pick.shape == base.shape]

@@ -6,7 +6,7 @@ from onnx import helper, numpy_helper
 
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps, save
-from onnxscope.proof import jitter, limits
+from onnxscope.proof import jitter, limits, noise
 from onnxscope.proof.result import Request
 from onnxscope.proof.verify import verify
 
@@ -169,10 +169,13 @@ def test_a_difference_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, ste
     before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
     save(net(["y = MatMul(x, w)"], opset=13, x="1,64", w=weight), before)
     save(net(["y = MatMul(x, w)"], opset=13, x="1,64", w=other), after)
-    proof = verify(Request(str(before), str(after), trials=1))
+    said = []
+    proof = verify(Request(str(before), str(after), trials=1), said.append)
     (row,) = proof.runs[0].outputs
     assert row.ok == (step == 0)
     assert f"r = {runs} runs" in row.limit_from, row
+    told = [text for text in said if text.startswith("jittered weights")]
+    assert told[:runs] == [f"jittered weights, run {number}" for number in range(1, runs + 1)]
 
 
 @pytest.mark.parametrize(("step", "runs"), [(0.0, 2), (3e-4, 6), (1.0, 2)], ids=["same", "near", "far"])
@@ -186,3 +189,12 @@ def test_a_value_inside_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, s
     (row,) = verify(Request(str(before), str(after), trials=1, layers=True)).runs[0].layers
     assert row.ok == (step == 0)
     assert f"r = {runs} runs" in row.limit_from, row
+
+
+def test_large_weights_take_as_many_runs_as_small_outputs(tmp_path, monkeypatch):
+    """Moved by way of their inputs, outputs do not move independently: pooling 120 makes up for no run."""
+    monkeypatch.setattr(noise, "LARGE", 1)
+    weight = np.random.default_rng(3).standard_normal((64, 120)).astype(np.float32)
+    save(net(["y = MatMul(x, w)"], opset=13, x="1,64", w=weight), tmp_path / "net.onnx")
+    proof = verify(Request(str(tmp_path / "net.onnx"), str(tmp_path / "net.onnx"), trials=1))
+    assert "r = 6 runs" in proof.runs[0].outputs[0].limit_from
