@@ -284,7 +284,7 @@ def _check_weights(model: Model) -> None:
     from onnxscope.files.external import problem
 
     for tensor in model.graph.tensors:
-        if reason := problem(tensor) if tensor.storage else None:
+        if reason := (problem(tensor) if tensor.storage else None):
             raise (ExternalDataError if tensor.external else FileError)(reason, where=model.path)
 
 

@@ -42,9 +42,12 @@ def value(name: str, text: str) -> Any:
     """`N,3,H,W` as a ValueInfoProto; `?` is an axis without name, the empty text a scalar."""
     kind, _, sizes = text.rpartition(":")
     dtype = TensorProto.INT64 if kind == "i64" else TensorProto.FLOAT
-    dims = {s: int(s) if s.lstrip("-").isdigit() else s for s in sizes.split(",") if s} | {"?": None}
-    shape = [dims[s] for s in sizes.split(",")] if sizes else []
+    shape = [_size(size) for size in sizes.split(",")] if sizes else []
     return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def _size(text: str) -> int | str | None:
+    return None if text == "?" else int(text) if text.lstrip("-").isdigit() else text
 
 
 def net(

@@ -19,7 +19,7 @@ from onnxscope.analysis import cost
 from onnxscope.analysis.shapes import infer
 from onnxscope.errors import RuntimeFailure
 from onnxscope.graph import Model
-from onnxscope.proof import jitter, noise, saturation
+from onnxscope.proof import jitter, noise
 from onnxscope.proof.extract import cut, runnable
 from onnxscope.proof.interface import fed
 from onnxscope.proof.limits import FLOAT32, Arithmetic, Comparison, compare
@@ -83,7 +83,7 @@ def window_check(
     view = rows_of_windows(feature_map, window, head.dilations)
     order = _order(len(feature_map), len(view), batch)
     part = cut(original, {head.feature_map: _code(feature_map)}, list(results))
-    level: Optimization = saturation.level(part) if quantized else "all"
+    level: Optimization = "steps" if quantized else "all"
 
     def over_all(parts: Sequence[Model]) -> dict[str, Array]:
         given = runnable(parts[0], folder)
@@ -122,7 +122,7 @@ def common_check(
     front = cut(original, {name: _code(value) for name, value in image.items()}, [head.feature_map])
     back = cut(original, {head.feature_map: _code(feature_map)}, list(results))
     window = _window(head, feature_map)
-    level: Optimization = saturation.level(front, back) if quantized else "all"
+    level: Optimization = "steps" if quantized else "all"
 
     def own_map(front: Model) -> Array:
         given = {**image, **(others or {})}
@@ -226,8 +226,8 @@ def on_rows(
     batch: int | None,
 ) -> dict[str, Array]:
     """What the original, as written, makes of many values [R, ...] of one name."""
-    part = cut(original, {name: _code(rows)}, outputs)
-    return _chunked(runnable(part, folder), name, rows, outputs, runner, batch, {}, saturation.level(part))
+    part = runnable(cut(original, {name: _code(rows)}, outputs), folder)
+    return _chunked(part, name, rows, outputs, runner, batch, {}, "steps")
 
 
 def _chunked(

@@ -20,7 +20,6 @@ from onnxscope.files.write import dumps
 from onnxscope.graph import Graph, Model, Node, Tensor, Type, ValueInfo
 
 if TYPE_CHECKING:
-    from onnxscope.proof.runner import Optimization
     from onnxscope.proof.setting import Pair
 
 PRECISE = ("session.x64quantprecision", "1")
@@ -35,10 +34,16 @@ SUMS = frozenset(
     "MatMulInteger ConvInteger QLinearMatMul QLinearConv QGemm MatMulIntegerToFloat "
     "DynamicQuantizeMatMul".split()
 )
-NOTE = (
-    "this CPU cuts off sums of uint8 x int8 products at 16 bits (no VNNI): both models ran with exact sums "
-    "(session.x64quantprecision=1); without that option either may give other outputs here (audit rule OX418)"
-)
+_CUT_OFF = "this CPU cuts off sums of uint8 x int8 products at 16 bits (no VNNI; audit rule OX418)"
+NOTES = {
+    "": "",
+    "exact": f"{_CUT_OFF}: models ran on it with exact sums (session.x64quantprecision=1), but for times; "
+    "without that option either may give other outputs here",
+    "cut off": f"{_CUT_OFF}, and onnxruntime could not run a model with exact sums: a difference may come "
+    "from that alone; verify on a CPU with VNNI",
+}
+"""What `Sessions.sums` answers -> what a reader must know."""
+_QUANTIZE = frozenset(("QuantizeLinear", "DynamicQuantizeLinear"))
 _SIZES = (4, 4)
 
 
@@ -58,14 +63,14 @@ def found(ort: Any) -> bool:
     return bool((session.run(None, given)[0] != 4 * 255 * 127).any())
 
 
-def concerns(*models: Model) -> bool:
-    """Whether one of the models, as it is written, adds products of integers."""
-    return any(node.op in SUMS for model in models for node in model.graph.nodes)
+def concerns(model: Model, level: str) -> bool:
+    """Whether a model may add products of bytes at an optimisation level.
 
-
-def level(*models: Model) -> Optimization:
-    """The optimisation level at which integer models run as they are written."""
-    return "steps" if concerns(*models) else "none"
+    As it is written (`steps`) by its own nodes; fused also between QuantizeLinear and DequantizeLinear. The
+    levels `none` and `basic` are for floats, and `deployed` asks for nothing but onnxruntime's defaults.
+    """
+    ops = {"steps": SUMS, "extended": SUMS | _QUANTIZE, "all": SUMS | _QUANTIZE}.get(level, frozenset())
+    return bool(ops) and any(node.op in ops for node in model.graph.nodes)
 
 
 def unshared(model: Model) -> Model:
@@ -91,8 +96,6 @@ def unshared(model: Model) -> Model:
 
 
 def note(pair: Pair) -> str:
-    """What a reader must know where integer models meet such a CPU; else ""."""
-    if not pair.setting.quantized:
-        return ""
+    """What a reader must know where integer models met such a CPU; else "". To be asked after the runs."""
     on_cpu = [one for one in (pair.first, pair.second) if one.provider.on_cpu]
-    return NOTE if on_cpu and on_cpu[0].worker.call("saturates") else ""
+    return NOTES[on_cpu[0].worker.call("sums")] if pair.setting.quantized and on_cpu else ""

@@ -25,7 +25,9 @@ _LEVELS = {
     "basic": "ORT_ENABLE_BASIC",
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
+    "deployed": "ORT_ENABLE_ALL",
 }
+"""Level -> onnxruntime's; `deployed` is `all` without what makes sums of bytes exact (`saturation`)."""
 LEAST_TURNS = 3
 """Turns that are timed, however long they take."""
 Job = tuple[str, Sequence[dict[str, Any]], runtime.Provider]
@@ -43,6 +45,7 @@ class Sessions:
         self._models: dict[str, bytes] = {}
         self._staying = Kept()
         self._saturates: bool | None = None
+        self._inexact = False
         self._watched: dict[tuple[str, str, str], providers.Placement] = {}
         note("start")
         self._ort = runtime.require()
@@ -54,7 +57,11 @@ class Sessions:
             self._models.pop(next(iter(self._models)))
         self._models[key] = data
 
-    def saturates(self) -> bool:
+    def sums(self) -> str:
+        """Sums of bytes here: "" exact by nature, "exact" by an option, "cut off" where that failed once."""
+        return ("cut off" if self._inexact else "exact") if self._cuts_off() else ""
+
+    def _cuts_off(self) -> bool:
         """Whether this CPU cuts off sums of bytes; found out once."""
         if self._saturates is None:
             self._saturates = saturation.found(self._ort)
@@ -145,7 +152,7 @@ class Sessions:
         self, model: str, feeds: Sequence[dict[str, Any]], provider: runtime.Provider
     ) -> tuple[Any, list[Any]]:
         """A session, and a binding for each of its inputs."""
-        session = self._session(model, None, "all", provider, "")
+        session = self._session(model, None, "deployed", provider, "")
         bindings = []
         for given in feeds:
             binding = session.io_binding()
@@ -184,27 +191,41 @@ class Sessions:
         while len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
         self._note("session")
-        asked = model, names, provider, folder
-        exact = level == "steps" and provider.on_cpu and self._cut_off(model)
-        without = saturation.OTHERS if exact else ()
-        try:
-            entries = (saturation.PRECISE,) if self._saturates and provider.on_cpu else ()
-            options = self._options("extended" if exact else level, watch, *entries)
-            session = self._create(*asked, options, without)
-        except Exception:  # exact sums are an optimizer's work, which may fail where the rest doesn't
-            if not (provider.on_cpu and self.saturates()):
-                raise
-            session = self._create(*asked, self._options(level, watch))
+        loaded = load_bytes(self._models[model[1:]]) if model.startswith("#") else load(model)
+        cut_off = provider.on_cpu and saturation.concerns(loaded, level) and self._cuts_off()
+        session = self._precise(model, loaded, names, level, provider, folder, watch) if cut_off else None
+        if session is None:
+            source = self._source(model, loaded, names, folder)
+            session = self._create(source, provider, self._options(level, watch))
+            self._inexact |= cut_off
         self._kept[key] = session
         return session
 
-    def _options(self, level: str, watch: str, *entries: tuple[str, str]) -> Any:
+    def _precise(
+        self,
+        model: str,
+        loaded: Model,
+        outputs: Sequence[str] | None,
+        level: str,
+        provider: runtime.Provider,
+        folder: str,
+        watch: str,
+    ) -> Any:
+        """A session whose sums of bytes are exact; None where onnxruntime's optimizer for that fails."""
+        written = level == "steps"
+        options = self._options("extended" if written else level, watch)
+        options.add_session_config_entry(*saturation.PRECISE)
+        source = self._source(model, saturation.unshared(loaded), outputs, folder)
+        try:
+            return self._create(source, provider, options, saturation.OTHERS if written else ())
+        except Exception:  # the plain session tells whether it is the model's own fault
+            return None
+
+    def _options(self, level: str, watch: str) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = 3
         options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, _LEVELS[level])
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        for entry in entries:
-            options.add_session_config_entry(*entry)
         if level in ("none", "steps", "basic"):  # prepacking copies weights and changes the order of sums
             options.add_session_config_entry("session.disable_prepacking", "1")
         if watch:
@@ -214,18 +235,16 @@ class Sessions:
 
     def _create(
         self,
-        model: str,
-        outputs: Sequence[str] | None,
+        source: tuple[str | bytes, str],
         provider: runtime.Provider,
-        folder: str,
         options: Any,
         without: Sequence[str] = (),
     ) -> Any:
         runtime.preload(self._ort, provider.name)
-        source, home = self._source(model, outputs, folder)
+        model, home = source
         if home:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", home)
-        session = runtime.open_session(self._ort, source, options, provider, without)
+        session = runtime.open_session(self._ort, model, options, provider, without)
         used = session.get_providers()
         if provider.name not in used:
             raise RuntimeFailure(
@@ -234,26 +253,17 @@ class Sessions:
             )
         return session
 
-    def _unshared(self, model: Model) -> Model:
-        apart = saturation.unshared(model)
-        return apart if apart is not model and self.saturates() else model
-
-    def _loaded(self, model: str) -> Model:
-        return load_bytes(self._models[model[1:]]) if model.startswith("#") else load(model)
-
-    def _cut_off(self, model: str) -> bool:
-        """Whether a model adds products of bytes on a CPU that cuts them off; QDQ graphs add floats."""
-        return self.saturates() and saturation.concerns(self._loaded(model))
-
-    def _source(self, model: str, outputs: Sequence[str] | None, folder: str) -> tuple[str | bytes, str]:
+    def _source(
+        self, model: str, loaded: Model, outputs: Sequence[str] | None, folder: str
+    ) -> tuple[str | bytes, str]:
         """What to give to onnxruntime, and the folder of external weights."""
         if model.startswith("#"):
             data = self._models[model[1:]]
             if outputs is None:
                 return data, folder
-            made = skeleton(self._unshared(self._loaded(model)), outputs, here=folder)
+            made = skeleton(loaded, outputs, here=folder)
             return (made.data if made else data), folder
-        made = skeleton(self._unshared(self._loaded(model)), outputs)
+        made = skeleton(loaded, outputs)
         if made is not None:
             return made.data, made.folder
         if outputs is not None:

@@ -17,7 +17,7 @@ from onnxscope.files.encode import model_tensors
 from onnxscope.files.external import ExternalData
 from onnxscope.files.read import load
 from onnxscope.graph import Model, Node
-from onnxscope.proof import inputs, limits, links, local, matching, saturation
+from onnxscope.proof import inputs, limits, links, local, matching
 from onnxscope.proof.extract import is_constant
 from onnxscope.proof.inputs import Feeds
 from onnxscope.proof.interface import InputPair, Interface, compare, declared, fed
@@ -137,11 +137,11 @@ class Setting:
     def level(self, on_cpu: bool) -> Optimization:
         """The runtime's optimisation level for whole files.
 
-        `all`, as deployed; `steps` or `none` for integer models, whose fused kernels round ties their
-        own way; `basic` without prepacking for heavy models on the CPU.
+        `all`, as deployed; `steps` for integer models, whose fused kernels round ties their own way; `basic`
+        without prepacking for heavy models on the CPU.
         """
         if self.quantized:
-            return saturation.level(self.original, self.candidate)
+            return "steps"
         return "basic" if self.heavy and on_cpu else "all"
 
     def arithmetic(self, *, tf32: bool) -> Arithmetic:

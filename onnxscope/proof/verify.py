@@ -159,7 +159,6 @@ def _reason(setting: Setting, checked: WeightCheck, runs: Sequence[Run]) -> str 
 def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     """All checks on one provider or pair of providers; what a reader must know is added to `notes`."""
     setting = pair.setting
-    notes += filter(None, [saturation.note(pair)])  # asked first: sessions depend on it
     if halves.unrunnable(pair):
         notes.append(halves.UNRUNNABLE)
         pair = halves.twins(pair)
@@ -183,6 +182,7 @@ def _run(pair: Pair, asked: str, notes: list[str]) -> Run:
     wide = larger.unasked(pair, larger.small_map(pair, draw), draw, notes)
     wide += tuple(larger.check(pair, size, draw, notes) for size in setting.request.dense)
     timed = latency.measure(pair, draw, notes) if setting.request.latency else None
+    notes += filter(None, [saturation.note(pair)])
     first = _first(pair, outcome, layers)
     ok = first is None and all(output.ok for output in outputs) and all(row.ok for row in wide)
     return Run(ok, use, outcome.trials, outputs, tuple(layers), first, wide, timed)

@@ -18,6 +18,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import pytest
 
@@ -278,7 +279,7 @@ def _one_node(name, opset, names, feeds, attributes, outputs, domain) -> bytes: 
     return onnx.shape_inference.infer_shapes(model).SerializeToString()
 
 
-def _ones(text: str):  # type: ignore[no-untyped-def]  # nested lists
+def _ones(text: str) -> Any:
     import numpy as np
 
     if ":" in text:
@@ -296,7 +297,7 @@ def content(n: View, *, text: str = "") -> Inferred:
     return one(sizes, dtypes.INT64, Data(sizes, tuple(flatten(value))))  # type: ignore[arg-type]  # numbers
 
 
-def _evaluated(tree: ast.expr):  # type: ignore[no-untyped-def]  # nested lists
+def _evaluated(tree: ast.expr) -> Any:
     if isinstance(tree, ast.List):
         return [_evaluated(item) for item in tree.elts]
     if isinstance(tree, ast.Constant):

@@ -2,8 +2,11 @@
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -337,6 +340,14 @@ def small_classifier(folder: Path, last: str, opset: int) -> Path:
     weights = {"k": (4, 3, 3, 3), "w": (36, 5), "b": (5,)}
     stored = {name: draw.standard_normal(size).astype(np.float32) for name, size in weights.items()}
     save(net(lines, opset=opset, x="1,3,7,7", **stored), folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def saved(folder: Path, lines: Sequence[str], x: str, **stored: Any) -> Path:
+    """A small network as a file, with those of the stored values that its lines read."""
+    read = set(re.findall(r"\w+", " ".join(line.partition("(")[2].partition(")")[0] for line in lines)))
+    used = {name: value for name, value in stored.items() if name in read}
+    save(net(list(lines), opset=13, x=x, **used), folder / "net.onnx")
     return folder / "net.onnx"
 
 

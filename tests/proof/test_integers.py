@@ -5,11 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from nets import net
 from onnx import numpy_helper
-from proof_kit import converted_map
+from proof_kit import converted_map, saved
 
-from onnxscope.files.write import save
 from onnxscope.proof.result import Request
 from onnxscope.proof.verify import verify
 
@@ -35,10 +33,7 @@ def quantized(folder: Path, form: str) -> Path:
         "o": np.float32(0.05),
         "p": np.uint8(130),
     }
-    read = " ".join(NETS[form])
-    used = {name: value for name, value in stored.items() if f" {name}," in read or f" {name})" in read}
-    save(net(NETS[form], opset=13, x="1,4,3,3", **used), folder / "net.onnx")
-    return folder / "net.onnx"
+    return saved(folder, NETS[form], "1,4,3,3", **stored)
 
 
 @pytest.mark.parametrize("form", NETS)

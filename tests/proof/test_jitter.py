@@ -160,17 +160,25 @@ def test_global_pools_move_by_their_size(op, signs):
     assert steps == {64 * 64 / 16 * 2.0**-24, -64 * 64 / 16 * 2.0**-24}
 
 
-@pytest.mark.parametrize(("step", "runs"), [(0.0, 2), (3e-4, 6), (1.0, 2)], ids=["same", "near", "far"])
+def products(folder, step, *lines):
+    """120 outputs of a matrix product, and the same with one weight moved by a step."""
+    weight = np.random.default_rng(3).standard_normal((64, 120)).astype(np.float32)
+    save(net(list(lines), opset=13, x="1,64", w=weight), folder / "before.onnx")
+    weight[5, 7] += np.float32(step)
+    save(net(list(lines), opset=13, x="1,64", w=weight), folder / "after.onnx")
+    return str(folder / "before.onnx"), str(folder / "after.onnx")
+
+
+STEPS = pytest.mark.parametrize(
+    ("step", "runs"), [(0.0, 2), (3e-4, 6), (1.0, 2)], ids=["same", "near", "far"]
+)
+
+
+@STEPS
 def test_a_difference_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, step, runs):
     """120 outputs take two runs; an element that both happen to move little would be a false alarm."""
-    weight = np.random.default_rng(3).standard_normal((64, 120)).astype(np.float32)
-    other = weight.copy()
-    other[5, 7] += np.float32(step)
-    before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
-    save(net(["y = MatMul(x, w)"], opset=13, x="1,64", w=weight), before)
-    save(net(["y = MatMul(x, w)"], opset=13, x="1,64", w=other), after)
     said = []
-    proof = verify(Request(str(before), str(after), trials=1), said.append)
+    proof = verify(Request(*products(tmp_path, step, "y = MatMul(x, w)"), trials=1), said.append)
     (row,) = proof.runs[0].outputs
     assert row.ok == (step == 0)
     assert f"r = {runs} runs" in row.limit_from, row
@@ -178,15 +186,10 @@ def test_a_difference_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, ste
     assert told[:runs] == [f"jittered weights, run {number}" for number in range(1, runs + 1)]
 
 
-@pytest.mark.parametrize(("step", "runs"), [(0.0, 2), (3e-4, 6), (1.0, 2)], ids=["same", "near", "far"])
+@STEPS
 def test_a_value_inside_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, step, runs):
-    weight = np.random.default_rng(3).standard_normal((64, 120)).astype(np.float32)
-    other = weight.copy()
-    other[5, 7] += np.float32(step)
-    before, after = tmp_path / "before.onnx", tmp_path / "after.onnx"
-    save(net(["z = MatMul(x, w)", "y = Neg(z)"], opset=13, x="1,64", w=weight), before)
-    save(net(["z = MatMul(x, w)", "y = Neg(z)"], opset=13, x="1,64", w=other), after)
-    (row,) = verify(Request(str(before), str(after), trials=1, layers=True)).runs[0].layers
+    pair = products(tmp_path, step, "z = MatMul(x, w)", "y = Neg(z)")
+    (row,) = verify(Request(*pair, trials=1, layers=True)).runs[0].layers
     assert row.ok == (step == 0)
     assert f"r = {runs} runs" in row.limit_from, row
 
@@ -194,7 +197,5 @@ def test_a_value_inside_near_the_limit_of_few_runs_is_judged_by_more(tmp_path, s
 def test_large_weights_take_as_many_runs_as_small_outputs(tmp_path, monkeypatch):
     """Moved by way of their inputs, outputs do not move independently: pooling 120 makes up for no run."""
     monkeypatch.setattr(noise, "LARGE", 1)
-    weight = np.random.default_rng(3).standard_normal((64, 120)).astype(np.float32)
-    save(net(["y = MatMul(x, w)"], opset=13, x="1,64", w=weight), tmp_path / "net.onnx")
-    proof = verify(Request(str(tmp_path / "net.onnx"), str(tmp_path / "net.onnx"), trials=1))
+    proof = verify(Request(*products(tmp_path, 0, "y = MatMul(x, w)"), trials=1))
     assert "r = 6 runs" in proof.runs[0].outputs[0].limit_from

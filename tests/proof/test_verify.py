@@ -180,14 +180,18 @@ def test_softmax_on_the_wrong_axis_fails(write):
     assert found.runs[0].first_divergence == "y"  # z, the only common value inside, is right
 
 
-def test_the_first_divergence_is_named_with_its_cause(write):
+def chain(write, outputs, end):
+    """Three products, and the same with another weight in the second, `b`."""
     rng = np.random.default_rng(1)
     arrays = {name: rng.standard_normal((4, 4)).astype("f4") for name in "uvw"}
-    body = "a = MatMul(x, u) b = MatMul(a, v) c = MatMul(b, w) y = Relu(c)"
-    right = write("a", "float[N,4] x", "float[N,4] y", body, **arrays)
+    body = f"a = MatMul(x, u) b = MatMul(a, v) c = MatMul(b, w) {end}"
+    right = write("a", "float[N,4] x", outputs, body, **arrays)
     arrays["v"] = arrays["v"] * np.float32(1.001)
-    wrong = write("b", "float[N,4] x", "float[N,4] y", body, **arrays)
-    found = verify(request(right, wrong, layers=True))
+    return right, write("b", "float[N,4] x", outputs, body, **arrays)
+
+
+def test_the_first_divergence_is_named_with_its_cause(write):
+    found = verify(request(*chain(write, "float[N,4] y", "y = Relu(c)"), layers=True))
     (run,) = found.runs
     assert [(layer.name, layer.ok) for layer in run.layers] == [("a", True), ("b", False), ("c", False)]
     assert run.first_divergence == "b"
@@ -197,13 +201,8 @@ def test_the_first_divergence_is_named_with_its_cause(write):
 @pytest.mark.parametrize("layers", [True, False])
 def test_an_output_in_the_middle_is_the_first_divergence(write, layers):
     """It is compared as an output, not among the values between, and what reads it passes its error on."""
-    rng = np.random.default_rng(1)
-    arrays = {name: rng.standard_normal((4, 4)).astype("f4") for name in "uvw"}
-    body = "a = MatMul(x, u) b = MatMul(a, v) c = MatMul(b, w) d = Abs(c) y = Neg(d)"
-    right = write("a", "float[N,4] x", "float[N,4] y, float[N,4] b", body, **arrays)
-    arrays["v"] = arrays["v"] * np.float32(1.001)
-    wrong = write("b", "float[N,4] x", "float[N,4] y, float[N,4] b", body, **arrays)
-    found = verify(request(right, wrong, layers=layers))
+    pair = chain(write, "float[N,4] y, float[N,4] b", "d = Abs(c) y = Neg(d)")
+    found = verify(request(*pair, layers=layers))
     assert found.runs[0].first_divergence == "b"
     (said,) = [note for note in found.notes if "diverges first" in note]
     assert said.startswith("b diverges first, behind MatMul ")

@@ -60,7 +60,8 @@ INTEGER = {
     ],
     "transB": [
         "q = QuantizeLinear(x, s, z)",
-        "f = Flatten(q)",
+        "t = Transpose(q) perm=[0,2,3,1]",
+        "f = Flatten(t)",
         "g = com.microsoft:QGemm(f, s, z, w, s, v, , s, z) transB=1",
         "y = DequantizeLinear(g, s, z)",
     ],

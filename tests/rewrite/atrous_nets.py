@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+from conversions import converted
 from nets import net
 
 from onnxscope.expr import bind
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
-from onnxscope.rewrite.fc_to_conv import convert, plan
-from onnxscope.rewrite.plan import Options, Plan
 
 MODELS = Path(__file__).parents[2] / "models"
 RNG = np.random.default_rng(77)
@@ -29,14 +28,6 @@ def run(model: Model, x: np.ndarray) -> list[np.ndarray]:
     options.log_severity_level = 3
     session = ort.InferenceSession(dumps(model), options, providers=["CPUExecutionProvider"])
     return session.run(None, {session.get_inputs()[0].name: x})
-
-
-def converted(model: Model, **options: object) -> tuple[Plan, Model]:
-    made = plan(model, Options(**options))  # type: ignore[arg-type]  # by name
-    assert made.edit is not None, made.refusals
-    candidate = convert(made)
-    onnx.checker.check_model(onnx.load_from_string(dumps(candidate)), full_check=True)
-    return made, candidate
 
 
 def typed(model: Model) -> Model:

@@ -13,8 +13,6 @@ from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
 from onnxscope.proof import saturation
-from onnxscope.rewrite.fc_to_conv import convert, plan
-from onnxscope.rewrite.plan import Options, Plan
 
 RNG = np.random.default_rng(12)
 F32 = np.float32
@@ -30,14 +28,6 @@ def run(model: Model, x: np.ndarray) -> np.ndarray:
         model, more = saturation.unshared(model), {"disabled_optimizers": saturation.OTHERS}
     session = ort.InferenceSession(dumps(model), settings, providers=["CPUExecutionProvider"], **more)
     return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
-
-
-def converted(model: Model, **options: object) -> tuple[Plan, Model]:
-    made = plan(model, Options(**options))  # type: ignore[arg-type]
-    assert made.edit is not None, made.refusals
-    candidate = convert(made)
-    onnx.checker.check_model(onnx.load_from_string(dumps(candidate)), full_check=True)
-    return made, candidate
 
 
 def integers(*shape: int) -> np.ndarray:

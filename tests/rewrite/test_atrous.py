@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from atrous_nets import C3, EXTRA, RNG, TRAPS, assert_common, built, converted, network, normal, run, typed
+from atrous_nets import C3, EXTRA, RNG, TRAPS, assert_common, built, network, normal, run, typed
+from conversions import converted
 
 from onnxscope.expr import bind
 from onnxscope.files.read import load, loads

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from atrous_nets import C3, RNG, assert_common, built, converted, network, normal, run, typed
+from atrous_nets import C3, RNG, assert_common, built, network, normal, run, typed
+from conversions import converted
 from nets import net
 
 from onnxscope.errors import UsageError

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quantized_nets import CELLS, F32, MAP, RNG, converted, equal_on_windows, integers, quantized, run, scales
+from conversions import converted
+from quantized_nets import CELLS, F32, MAP, RNG, equal_on_windows, integers, quantized, run, scales
 
 from onnxscope.files.write import save
 from onnxscope.graph import Model

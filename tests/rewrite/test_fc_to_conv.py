@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from conversions import converted
 from nets import net
 from onnx import helper, numpy_helper
 
@@ -18,8 +19,8 @@ from onnxscope.errors import UsageError
 from onnxscope.files.read import load, loads
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
-from onnxscope.rewrite.fc_to_conv import convert, plan
-from onnxscope.rewrite.plan import PROVENANCE, Options, Plan
+from onnxscope.rewrite.fc_to_conv import plan
+from onnxscope.rewrite.plan import PROVENANCE, Options
 
 MODELS = Path(__file__).parents[2] / "models"
 RNG = np.random.default_rng(5)
@@ -39,14 +40,6 @@ def normal(*shape: int) -> np.ndarray:
 def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
     """Equal up to the order of sums: of 200 products, up to 2e-6 of the largest was seen over seeds."""
     np.testing.assert_allclose(found, expected, rtol=0, atol=5e-6 * max(1.0, float(np.abs(expected).max())))
-
-
-def converted(model: Model, **options: object) -> tuple[Plan, Model]:
-    made = plan(model, Options(**options))  # type: ignore[arg-type]  # by name
-    assert made.edit is not None, made.refusals
-    candidate = convert(made)
-    onnx.checker.check_model(onnx.load_from_string(dumps(candidate)), full_check=True)
-    return made, candidate
 
 
 def shapes(model: Model) -> dict[str, tuple[object, ...]]:

@@ -6,13 +6,14 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from conversions import converted
 from nets import net
 
 from onnxscope.files.read import loads
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
 from onnxscope.rewrite import forms
-from onnxscope.rewrite.fc_to_conv import convert, plan
+from onnxscope.rewrite.fc_to_conv import plan
 from onnxscope.rewrite.plan import Options, Plan
 
 FORMS = ("fold", "interleave", "rows")
@@ -27,14 +28,6 @@ def normal(*shape: int) -> np.ndarray:
 def run(model: Model, x: np.ndarray) -> np.ndarray:
     session = ort.InferenceSession(dumps(model), providers=["CPUExecutionProvider"])
     return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
-
-
-def converted(model: Model, **options: object) -> tuple[Plan, Model]:
-    made = plan(model, Options(**options))  # type: ignore[arg-type]
-    assert made.edit is not None, made.refusals
-    candidate = convert(made)
-    onnx.checker.check_model(onnx.load_from_string(dumps(candidate)), full_check=True)
-    return made, candidate
 
 
 def typed(model: Model) -> Model:

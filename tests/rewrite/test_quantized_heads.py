@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from quantized_nets import CELLS, F32, MAP, RNG, converted, equal_on_windows, integers, quantized, scales
+from conversions import converted
+from quantized_nets import CELLS, F32, MAP, RNG, equal_on_windows, integers, quantized, scales
 
 from onnxscope.files.write import dumps
 from onnxscope.graph import Model
